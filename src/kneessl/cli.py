@@ -1,0 +1,191 @@
+"""The command line: `kneessl COMMAND ...`. Each command is one function; its signature and docstring are its help."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import files
+from inspect import Parameter, signature
+from typing import NoReturn
+
+import jsonargparse
+import yaml
+
+from kneessl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command's function is (imported only when called: PyTorch takes seconds), and an example."""
+
+    function: str
+    positional: tuple[str, ...]
+    summary: str
+    example: str
+
+
+COMMANDS = {
+    "demo": Command("kneessl.demo:demo", (), "the whole way on synthetic knees, in minutes", "kneessl demo"),
+    "phantom": Command(
+        "kneessl.exams.phantom:phantom",
+        ("out",),
+        "write an exam folder of synthetic knees",
+        "kneessl phantom knees --exams 120 --seed 0",
+    ),
+    "import": Command(
+        "kneessl.exams.importer:import_exams",
+        ("src", "out"),
+        "turn DICOM, NIfTI or .npy volumes into an exam folder",
+        "kneessl import dicom_folder knees",
+    ),
+    "check": Command(
+        "kneessl.exams.check:check", ("data",), "look an exam folder over, and name every fault", "kneessl check knees"
+    ),
+    "pretrain": Command(
+        "kneessl.pretrain:pretrain",
+        ("data",),
+        "learn an encoder from unlabelled series",
+        "kneessl pretrain knees --method byolmed2d --plane sagittal --out runs/encoder --preset quick",
+    ),
+    "finetune": Command(
+        "kneessl.diagnosis.finetune:finetune",
+        ("data",),
+        "train a classifier on labelled exams",
+        "kneessl finetune knees --task acl --from runs/encoder --out runs/acl --preset quick",
+    ),
+    "evaluate": Command(
+        "kneessl.diagnosis.evaluate:evaluate",
+        ("model", "data"),
+        "AUC, accuracy and a report on exams kept apart",
+        "kneessl evaluate runs/acl knees",
+    ),
+}
+
+
+def presets() -> dict[str, dict[str, dict[str, object]]]:
+    """The settings that `--preset NAME` stands for: preset -> command -> option -> value."""
+    folder = files("kneessl") / "presets"
+    return {
+        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8"))
+        for file in sorted(folder.iterdir(), key=lambda f: f.name)
+        if file.name.endswith(".yaml")
+    }
+
+
+def usage() -> str:
+    """The text of `kneessl --help`."""
+    lines = [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: kneessl COMMAND ...",
+            "",
+            "Self-supervised learning for knee MRI. Not a medical device.",
+            "",
+            *lines,
+            "",
+            "kneessl COMMAND --help shows a command's options and an example.",
+            "example: kneessl demo",
+        ]
+    )
+
+
+def take_preset(command: str, words: list[str]) -> tuple[dict[str, object], list[str]]:
+    """Split `--preset NAME` off the words of a command line.
+
+    Returns:
+        The preset's settings for this command, and the other words.
+    """
+    settings: dict[str, object] = {}
+    rest: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word != "--preset" and not word.startswith("--preset="):
+            rest.append(word)
+            continue
+        name = word.partition("=")[2] if "=" in word else next(left, "")
+        known = [n for n, content in presets().items() if command in content]
+        if name not in known:
+            raise UserError(f"--preset {name}: `kneessl {command}` has the presets {', '.join(known) or 'none'}")
+        settings = presets()[name][command]
+    return settings, rest
+
+
+def spell(words: list[str], switches: set[str]) -> list[str]:
+    """Bring options into Python's spelling.
+
+    `--crop-area` is the same as `--crop_area`, `--from` is short for `--from_run` (`from` is a Python keyword), and a
+    switch may stand without `true`.
+    """
+    spelled = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            option = option[2:].replace("-", "_")
+            option = "from_run" if option == "from" else option
+            if option in switches and not equals and following not in {"true", "false"}:
+                equals, value = "=", "true"
+            word = f"--{option}{equals}{value}"
+        spelled.append(word)
+    return spelled
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage of fifty options in front of it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise instead of printing."""
+        reason = " ".join(message.split())
+        raise UserError(f"{reason} (see {self.prog} --help)")
+
+
+def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
+    """The parser of one command, its function, and the names of its switches."""
+    command = COMMANDS[name]
+    module, _, attribute = command.function.partition(":")
+    function = getattr(import_module(module), attribute)
+    parameters = signature(function).parameters
+    available = [n for n, content in presets().items() if name in content]
+    epilog = f"example: {command.example}"
+    if available:
+        epilog = f"--preset {'|'.join(available)} changes the defaults above. {epilog}"
+    needed = [p for p, spec in parameters.items() if spec.default is Parameter.empty and p not in command.positional]
+    required = "".join(f" --{p} {p.upper()}" for p in needed)
+    positional = "".join(f" {p.upper()}" for p in command.positional)
+    parser = Parser(
+        prog=f"kneessl {name}",
+        usage=f"kneessl {name}{positional}{required} [options]",
+        description=command.summary,
+        epilog=epilog,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
+    options = set(parameters) - set(command.positional)
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
+    parser.add_function_arguments(function, as_group=False, as_positional=False, skip=set(command.positional))
+    return parser, function, {p for p, spec in parameters.items() if spec.annotation is bool}
+
+
+def run(name: str, words: list[str]) -> None:
+    """Parse the words after `kneessl NAME` and call its function."""
+    settings, rest = take_preset(name, words)
+    parser, function, switches = make_parser(name)
+    parser.set_defaults(settings)
+    values = parser.instantiate(parser.parse_args(spell(rest, switches)))
+    function(**{p: getattr(values, p) for p in signature(function).parameters})
+
+
+def main() -> None:
+    """Entry point. Exit status: 0 done, 1 faults found, 2 not done for the reason printed, 130 interrupted."""
+    words = sys.argv[1:]
+    if not words or words[0] in {"-h", "--help"}:
+        print(usage())
+        return
+    try:
+        if words[0] not in COMMANDS:
+            raise UserError(f"there is no command {words[0]}; the commands are {', '.join(COMMANDS)}")
+        run(words[0], words[1:])
+    except UserError as error:
+        print(f"kneessl: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("kneessl: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,172 @@
+"""Evaluation of fine-tuned models on exams that they have not seen: figures, predictions, report."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from kneessl.diagnosis.classifier import Model, load_model
+from kneessl.diagnosis.predict import Prediction, predict_split
+from kneessl.errors import UserError
+from kneessl.evaluation import Summary, summarise
+from kneessl.exams.folder import ExamFolder, Split
+from kneessl.files import replacing, write_text
+from kneessl.report import Arm, Curve, Mistake, write_report
+from kneessl.report.describe import data_note, data_rows, show_views
+from kneessl.training import read_record
+from kneessl.views.augment import View
+
+SHOWN_MISTAKES = 3
+"""False positives, and false negatives, shown as pictures."""
+SHOWN_SLICES = 5
+
+
+def evaluate(
+    model: Path, data: Path, split: Split = "valid", against: Path | None = None, out: Path | None = None
+) -> None:
+    """Evaluate a fine-tuned model: AUC with interval, accuracy, sensitivity, specificity, and a report.
+
+    Args:
+        model: Run folder of `kneessl finetune`.
+        data: Exam folder.
+        split: The split to evaluate on.
+        against: Another model of the same task and plane, to compare on the same exams.
+        out: Where result.json, predictions.csv and report.html go; by default into MODEL.
+    """
+    models = {path.resolve().name: path for path in (model, against) if path is not None}
+    if against is not None and len(models) == 1:
+        raise UserError(f"{model} and {against} bear the same folder name; rename one, so that the report can name both")
+    for name, summary in evaluate_models(models, data, split, out or model).items():
+        print(f"{name}\n{describe(summary)}")
+    print(f"report: {(out or model) / 'report.html'}")
+
+
+def describe(summary: Summary) -> str:
+    """The figures in a few lines of text."""
+    lines = [f"AUC          {summary.auc.auc:.3f}  (95 % DeLong {summary.auc.low:.3f} to {summary.auc.high:.3f})"]
+    for name in ("accuracy", "sensitivity", "specificity"):
+        p = getattr(summary, name)
+        lines.append(f"{name:<12} {p.value:.3f}  (95 % Wilson {p.low:.3f} to {p.high:.3f}; {p.successes} of {p.n})")
+    return "\n".join(lines)
+
+
+def evaluate_models(models: dict[str, Path], data: Path, split: Split, out: Path) -> dict[str, Summary]:
+    """Evaluate models, by name, of one task and plane on the same exams, and write one report of all.
+
+    Raises:
+        UserError: a model cannot be loaded, the models differ in task or plane, or the split lacks labels.
+    """
+    folder = ExamFolder(data)
+    loaded = {name: load_model(path) for name, path in models.items()}
+    first = next(iter(loaded.values()))
+    if any((m.task, m.plane) != (first.task, first.plane) for m in loaded.values()):
+        raise UserError(f"the models {', '.join(models)} differ in task or plane; evaluate them one by one")
+    labels = folder.labels(split, first.task)
+    exams = [exam for exam in folder.require(split, first.plane) if exam in labels]
+    if len({labels[exam] for exam in exams}) < 2:
+        raise UserError(f"the {split} split of {data} needs exams labelled 0 and exams labelled 1 for {first.task}")
+    truth = np.array([labels[exam] for exam in exams])
+
+    arms, summaries = [], []
+    for name, model in loaded.items():
+        predictions = predict_split(model, folder, split, exams, f"evaluate {name}")
+        scores = np.array([p.probability for p in predictions])
+        arms.append(Arm(name, exams, truth, scores, worst_mistakes(model, folder, split, predictions, labels)))
+        summaries.append(summarise(truth, scores))
+    write_text(
+        out / "result.json",
+        json.dumps({arm.name: s.to_dict() for arm, s in zip(arms, summaries, strict=True)}, indent=2) + "\n",
+    )
+    write_predictions(out / "predictions.csv", arms)
+    write_evaluation_report(models, folder, split, first, arms, summaries, out / "report.html")
+    return {arm.name: s for arm, s in zip(arms, summaries, strict=True)}
+
+
+def worst_mistakes(
+    model: Model, folder: ExamFolder, split: Split, predictions: list[Prediction], labels: dict[str, int]
+) -> list[Mistake]:
+    """The most confident false positives and false negatives, each with the slices that raised its score most."""
+    mistakes = []
+    for label in (0, 1):
+        wrong = [p for p in predictions if labels[p.exam] == label and (p.probability >= 0.5) != bool(label)]
+        wrong.sort(key=lambda p: p.probability, reverse=label == 0)
+        for p in wrong[:SHOWN_MISTAKES]:
+            series = folder.series(split, model.plane, p.exam)
+            top = np.sort(np.argsort(-p.contributions, kind="stable")[:SHOWN_SLICES])
+            captions = [f"slice {k + 1} of {len(series)}" for k in top]
+            mistakes.append(Mistake(p.exam, label, p.probability, np.array(series[top]), captions))
+    return mistakes
+
+
+def write_predictions(path: Path, arms: list[Arm]) -> None:
+    """One line an exam: exam, label, probability under each model."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["exam", "label", *(arm.name for arm in arms)])
+        for i, exam in enumerate(arms[0].exams):
+            writer.writerow([exam, arms[0].labels[i], *(f"{arm.scores[i]:.6f}" for arm in arms)])
+
+
+def write_evaluation_report(
+    models: dict[str, Path],
+    folder: ExamFolder,
+    split: Split,
+    model: Model,
+    arms: list[Arm],
+    summaries: list[Summary],
+    path: Path,
+) -> None:
+    """Lay out the report: the data, the runs behind the models, their figures and mistakes."""
+    curves, settings, views = [], {}, {}
+    for name, run in runs_behind(models).items():
+        settings[name] = read_config(run)
+        curves.append(Curve(name, read_metrics(run)))
+        for key, label in (("view1", "view T"), ("view2", "view T'"), ("view", "fine-tuning view")):
+            if settings[name].get(key):
+                views[label] = View(
+                    **{k: tuple(v) if isinstance(v, list) else v for k, v in settings[name][key].items()}
+                )
+    shown = folder.exams(split, model.plane)[:2]
+    write_report(
+        path,
+        title=f"{model.task} from {model.plane} slices",
+        lead=" ".join(
+            f"{arm.name}: AUC {s.auc.auc:.3f} (95 % interval {s.auc.low:.3f} to {s.auc.high:.3f})."
+            for arm, s in zip(arms, summaries, strict=True)
+        ),
+        facts=[("task", model.task), ("plane", model.plane), ("evaluated on", f"{split}, {summaries[0].n} exams"),
+               ("of which positive", str(summaries[0].positives))],
+        data=data_rows(folder, model.plane, model.task),
+        data_note=data_note(folder),
+        settings=settings,
+        curves=curves,
+        warnings=[],
+        views=[show_views(folder, split, model.plane, exam, views, seed=0) for exam in shown] if views else [],
+        arms=arms,
+        task=model.task,
+        plane=model.plane,
+    )  # fmt: skip
+
+
+def runs_behind(models: dict[str, Path]) -> dict[str, Path]:
+    """Every training run that went into `models`: pre-training runs first, where they still exist."""
+    runs = {}
+    for name, path in models.items():
+        start = read_config(path).get("from_run")
+        if start and (Path(start) / "metrics.csv").is_file():
+            runs[f"pre-training of {name}"] = Path(start)
+    return runs | {f"fine-tuning of {name}": path for name, path in models.items()}
+
+
+def read_config(run: Path) -> dict[str, object]:
+    """The settings of a run, from its `config.yaml`."""
+    read_record(run)
+    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of a run's `metrics.csv`."""
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -1,0 +1,1 @@
+"""What an exam is and where exams come from."""

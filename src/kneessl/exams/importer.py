@@ -1,0 +1,222 @@
+"""`kneessl import`: DICOM, NIfTI and bare arrays become an exam folder."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from kneessl.errors import UserError
+from kneessl.exams.dicom import Image, LeftOut, images
+from kneessl.exams.dicom_series import DicomSeries, find_knees
+from kneessl.exams.folder import Plane, Provenance, Split, write_provenance, write_series
+from kneessl.exams.nifti import SUFFIXES, cuts, read_volume
+from kneessl.exams.notes import Notes
+from kneessl.exams.resample import PERCENTILES, pictures
+from kneessl.exams.stack import Stack, directions_of, side_of_patient
+from kneessl.files import new_folder
+
+DEFAULT_ECHO_MS = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One series, ready for an exam folder."""
+
+    plane: Plane
+    volume: np.ndarray
+    """uint8 `(slices, 256, 256)`, turned as `kneessl.exams.stack.DISPLAY` says."""
+    pixel_mm: float
+    slice_mm: float
+    laterality: str
+    source_sha256: str
+    choice: str
+
+
+@dataclass(frozen=True, eq=False)
+class FoundExam:
+    """An exam whose headers are known and whose pixels are still on disk."""
+
+    key: str
+    """Orders the exams; depends on no file name."""
+    person: str
+    """Equal for exams of one person; not to be written anywhere."""
+    parts: tuple[Callable[[], Iterator[Series]], ...]
+
+    def read(self) -> Iterator[Series]:
+        """Decode, turn and resample one series after another."""
+        for part in self.parts:
+            yield from part()
+
+
+def import_exams(
+    src: Path,
+    out: Path,
+    echo: str = "30",
+    split: Split = "train",
+    npy_axes: str = "ALS",
+    npy_spacing: float = 1.5,
+    same_patient: bool = False,
+    skip_faulty: bool = False,
+) -> None:
+    """Make an exam folder from DICOM, NIfTI or bare .npy volumes.
+
+    Args:
+        src: A file, or a folder that is searched with its subfolders.
+        out: The exam folder to make; must not exist yet.
+        echo: Echo time in ms (the nearest is taken), or `all` for one exam an echo.
+        split: Where the exams go: train or valid.
+        npy_axes: Where the three axes of a bare .npy lead: one of A/P, L/R, S/I for each.
+        npy_spacing: Distance of the voxels of a bare .npy in mm; the file does not say, so this is an assumption.
+        same_patient: All exams are of one person (bare volumes do not say; else each counts as its own patient).
+        skip_faulty: Leave out files and series with a fault and say so, instead of ending with the first.
+
+    Raises:
+        UserError: nothing to import, a fault in the input, or `out` exists. Then nothing is written.
+    """
+    notes = Notes(skip_faulty)
+    found = find_exams(src, notes, echo, npy_axes, npy_spacing)
+    with new_folder(out) as folder:
+        lines = _write(folder, found, split, same_patient, notes)
+        if not lines:
+            raise UserError(f"{src} holds no knee series that can be imported; left out: {notes or 'nothing'}")
+        write_provenance(folder, lines)
+    print(f"{out}: exams {len({line.exam for line in lines})}, series {len(lines)}, split {split}")
+    if notes.left_out:
+        print(f"left out: {notes}", file=sys.stderr)
+
+
+def find_exams(
+    src: Path, notes: Notes, echo: str = "30", npy_axes: str = "ALS", npy_spacing: float = 1.5
+) -> list[FoundExam]:
+    """Find the exams in a file or folder; arguments as in `import_exams`.
+
+    Raises:
+        UserError: `src` or a setting is wrong, or the input has a fault.
+    """
+    echo_ms, every_echo = _echo(echo)
+    try:
+        directions_of(npy_axes)
+    except ValueError:
+        raise UserError(
+            f"--npy-axes {npy_axes}: give three letters, one each of A/P, L/R and S/I, such as ALS"
+        ) from None
+    if not 0 < npy_spacing < 100:
+        raise UserError(f"--npy-spacing {npy_spacing}: give the distance of voxels in mm, such as 1.5")
+    headers: list[Image] = []
+    volumes: list[FoundExam] = []
+    files = _files(src)
+    for number, file in enumerate(tqdm(files, desc="headers", unit="file", disable=None), start=1):
+        # A file named by the user may be named; paths inside a folder often carry the patient's name.
+        name = str(src) if file == src else f"file {number} of {len(files)}"
+        if file.name.lower().endswith(SUFFIXES):
+            volumes.append(_found_volume(file, name, npy_axes, npy_spacing))
+            continue
+        try:
+            headers += images(file, name)
+        except LeftOut as reason:
+            notes.leave_out(str(reason))
+        except UserError as error:
+            notes.fault(error)
+    knees = find_knees(headers, echo_ms, every_echo, notes)
+    exams = [FoundExam(knee.key, knee.person, tuple(_dicom_part(series) for series in knee.series)) for knee in knees]
+    return sorted(exams, key=lambda exam: exam.key) + sorted(volumes, key=lambda exam: exam.key)
+
+
+def _echo(echo: str) -> tuple[float, bool]:
+    if echo == "all":
+        return DEFAULT_ECHO_MS, True
+    try:
+        echo_ms = float(echo)
+    except ValueError:
+        echo_ms = -1.0
+    if not 0 <= echo_ms < 10_000:
+        raise UserError(f"--echo {echo}: give an echo time in ms, such as 30, or all")
+    return echo_ms, False
+
+
+def _files(src: Path) -> list[Path]:
+    if src.is_file():
+        return [src]
+    if not src.is_dir():
+        raise UserError(f"{src} does not exist; name a file or folder with DICOM, NIfTI or .npy volumes")
+    inside = (path for path in src.rglob("*") if not any(p.startswith(".") for p in path.relative_to(src).parts))
+    files = sorted(path for path in inside if path.is_file())
+    if not files:
+        raise UserError(f"{src} holds no files; name a folder with DICOM, NIfTI or .npy volumes")
+    return files
+
+
+def _dicom_part(series: DicomSeries) -> Callable[[], Iterator[Series]]:
+    def read() -> Iterator[Series]:
+        stack = series.read()
+        normal = ", ".join(f"{value:.2f}" for value in series.directions[0])
+        found = f"DICOM; {series.plane} by the normal ({normal}); {len(series.images)} slices by {series.order}"
+        yield _series(stack.displayed(), series.plane, stack.sha256(), series.laterality, (found, *series.choice))
+
+    return read
+
+
+def _found_volume(file: Path, name: str, npy_axes: str, npy_spacing: float) -> FoundExam:
+    def read() -> Iterator[Series]:
+        volume = read_volume(file, name, npy_axes, npy_spacing)
+        if file.suffix.lower() == ".npy":
+            found = f"bare array; axes {npy_axes} and voxels of {npy_spacing:g} mm assumed"
+        else:
+            found = "NIfTI"
+        side, source = side_of_patient(volume.centre), volume.sha256()
+        known = "laterality from the centre's x" if side else "laterality unknown"
+        for plane, stack, reason in cuts(volume, name):
+            yield _series(stack, plane, source, side, (found, reason, known))
+
+    with file.open("rb") as content:
+        key = hashlib.file_digest(content, "sha256").hexdigest()
+    return FoundExam(key, f"volume {key}", (read,))
+
+
+def _series(stack: Stack, plane: Plane, source: str, laterality: str, choice: tuple[str, ...]) -> Series:
+    volume, pixel_mm = pictures(stack.voxels, *stack.spacing[1:])
+    low, high = PERCENTILES
+    field = " x ".join(f"{n * mm:.0f}" for n, mm in zip(stack.voxels.shape[1:], stack.spacing[1:], strict=True))
+    shown = (f"field {field} mm", f"window from percentile {low} to {high}")
+    return Series(plane, volume, pixel_mm, stack.spacing[0], laterality, source, "; ".join((*choice, *shown)))
+
+
+def _write(folder: Path, found: list[FoundExam], split: Split, same_patient: bool, notes: Notes) -> list[Provenance]:
+    """Write the series, one at a time; returns the lines of `exams.csv`."""
+    lines: list[Provenance] = []
+    groups: dict[str, str] = {}
+    number = 0
+    for exam in tqdm(found, desc="exams", unit="exam", disable=None):
+        person = "" if same_patient else exam.person
+        group = groups.get(person, f"g{len(groups):04d}")
+        written = []
+        try:
+            for series in exam.read():
+                write_series(folder, split, series.plane, f"{number:04d}", series.volume)
+                written.append(_provenance(series, split, f"{number:04d}", group))
+        except UserError as error:
+            notes.fault(error)
+        if written:
+            groups[person] = group
+            lines += written
+            number += 1
+    return lines
+
+
+def _provenance(series: Series, split: Split, exam: str, group: str) -> Provenance:
+    return Provenance(
+        split=split,
+        exam=exam,
+        plane=series.plane,
+        patient_group=group,
+        laterality=series.laterality,
+        row_mm=round(series.pixel_mm, 4),
+        column_mm=round(series.pixel_mm, 4),
+        slice_mm=round(series.slice_mm, 4),
+        source_sha256=series.source_sha256,
+        choice=series.choice,
+    )

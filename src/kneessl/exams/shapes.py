@@ -1,0 +1,203 @@
+"""Implicit shapes in millimetres, and the canvas on which they are painted.
+
+Knee coordinates: x grows from medial to lateral, y from anterior to posterior, z from inferior to superior; the origin lies
+between the two condyles at the level of the joint line. A shape is its signed distance in mm, negative inside; for ellipsoids
+and what is made of them the distance is exact only near the surface, which is where it is used.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+Field = np.ndarray
+"""Float32 values at sample points, `(sheets, rows, columns)`."""
+Point = tuple[float, float, float]
+"""x, y, z in mm."""
+
+STRIDE = 4
+"""Smooth shapes are computed at every fourth row and column only, the nodes, and interpolated between."""
+NODE_MARGIN_MM = 3.0
+"""A shape reaches this far beyond its own box, for its soft edge and for the distance between nodes."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Knee coordinates of sample points, in mm."""
+
+    x: Field
+    y: Field
+    z: Field
+
+
+@dataclass
+class Patch:
+    """The part of a canvas in which one shape can lie."""
+
+    at: tuple[slice, slice, slice]
+    """Its sheets, rows and columns on the canvas."""
+    nodes: Points
+    """Coordinates of every fourth row and column; `upsampled` takes a distance from here to the pixels."""
+
+    @cached_property
+    def points(self) -> Points:
+        """Coordinates of every pixel: for shapes too thin for the nodes."""
+        return Points(upsampled(self.nodes.x), upsampled(self.nodes.y), upsampled(self.nodes.z))
+
+
+class Canvas:
+    """A few thin sheets through the thickness of one slice, onto which tissues are painted in turn.
+
+    Args:
+        nodes: Knee coordinates in mm of every fourth row and column, `(3, sheets, side / 4 + 1, side / 4 + 1)`.
+        edge_mm: Width over which one tissue turns into the next; about one pixel.
+    """
+
+    def __init__(self, nodes: np.ndarray, edge_mm: float) -> None:
+        self.nodes = nodes.astype(np.float32)
+        self.edge_mm = edge_mm
+        sheets, rows, columns = nodes.shape[1:]
+        self.image = np.zeros((sheets, (rows - 1) * STRIDE, (columns - 1) * STRIDE), np.float32)
+
+    def whole(self) -> Patch:
+        """The patch that covers the whole canvas."""
+        return Patch((slice(None), slice(None), slice(None)), Points(*self.nodes))
+
+    def within(self, low: Point, high: Point) -> Patch | None:
+        """The patch that covers the box from `low` to `high`, or none where the box lies outside the picture."""
+        inside = np.ones(self.nodes.shape[1:], bool)
+        for axis, least, most in zip(self.nodes, low, high, strict=True):
+            inside &= (axis > least - NODE_MARGIN_MM) & (axis < most + NODE_MARGIN_MM)
+        rows = np.flatnonzero(inside.any(axis=(0, 2)))
+        columns = np.flatnonzero(inside.any(axis=(0, 1)))
+        if not len(rows):
+            return None
+        top, bottom = max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 1, inside.shape[1] - 1)
+        left, right = max(int(columns[0]) - 1, 0), min(int(columns[-1]) + 1, inside.shape[2] - 1)
+        at = (slice(None), slice(top * STRIDE, bottom * STRIDE), slice(left * STRIDE, right * STRIDE))
+        return Patch(at, Points(*self.nodes[:, :, top : bottom + 1, left : right + 1]))
+
+    def paint(self, patch: Patch, distance: Field, signal: Field | float, opacity: Field | float = 1.0) -> None:
+        """Cover the inside of a shape, given at the patch's pixels, with a signal; its edge is soft over `edge_mm`."""
+        cover = distance * np.float32(-1 / self.edge_mm)
+        cover += np.float32(0.5)
+        np.clip(cover, 0, 1, out=cover)
+        if not isinstance(opacity, float) or opacity != 1.0:
+            cover *= opacity
+        region = self.image[patch.at]
+        cover *= signal - region
+        region += cover
+
+
+def upsampled(nodes: Field) -> Field:
+    """Linear interpolation in the plane: `(sheets, n + 1, m + 1)` to `(sheets, 4 n, 4 m)`."""
+    sheets, rows, columns = (nodes.shape[0], *(STRIDE * (length - 1) for length in nodes.shape[1:]))
+    tall = np.empty((sheets, rows, nodes.shape[2]), np.float32)
+    step = (nodes[:, 1:] - nodes[:, :-1]) * np.float32(1 / STRIDE)
+    for k in range(STRIDE):
+        tall[:, k::STRIDE] = nodes[:, :-1] + np.float32(k) * step
+    full = np.empty((sheets, rows, columns), np.float32)
+    step = (tall[:, :, 1:] - tall[:, :, :-1]) * np.float32(1 / STRIDE)
+    for k in range(STRIDE):
+        full[:, :, k::STRIDE] = tall[:, :, :-1] + np.float32(k) * step
+    return full
+
+
+def ellipsoid(p: Points, centre: Point, radii: Point, lean: tuple[float, float] = (0.0, 0.0)) -> Field:
+    """An ellipsoid; `lean` shifts it in x and y by so many mm for each mm in z."""
+    dz = p.z - np.float32(centre[2])
+    dx = p.x - np.float32(centre[0])
+    dy = p.y - np.float32(centre[1])
+    if lean[0]:
+        dx -= np.float32(lean[0]) * dz
+    if lean[1]:
+        dy -= np.float32(lean[1]) * dz
+    dx *= np.float32(1 / radii[0])
+    dy *= np.float32(1 / radii[1])
+    dz *= np.float32(1 / radii[2])
+    dx *= dx
+    dy *= dy
+    dz *= dz
+    dx += dy
+    dx += dz
+    np.sqrt(dx, out=dx)
+    dx -= 1
+    dx *= np.float32(min(radii))
+    return dx
+
+
+def drum(p: Points, centre: Point, radii: Point) -> Field:
+    """A disc that stands upright: an ellipse in y and z, thick in x, its rims well rounded."""
+    flat = np.square((p.x - np.float32(centre[0])) * np.float32(1 / radii[0]))
+    disc = np.square((p.y - np.float32(centre[1])) * np.float32(1 / radii[1]))
+    disc += np.square((p.z - np.float32(centre[2])) * np.float32(1 / radii[2]))
+    flat *= flat
+    disc *= disc
+    flat += disc
+    np.sqrt(flat, out=flat)
+    np.sqrt(flat, out=flat)
+    flat -= 1
+    flat *= np.float32(min(radii[1:]))
+    return flat
+
+
+def tube(p: Points, start: Point, end: Point, radius: float, flatness: float = 1.0) -> Field:
+    """A straight rod with round ends; `flatness` above 1 thins it in x."""
+    a = np.array(start, np.float32)
+    d = np.array(end, np.float32) - a
+    dx, dy, dz = p.x - a[0], p.y - a[1], p.z - a[2]
+    along = dx * d[0]
+    along += dy * d[1]
+    along += dz * d[2]
+    along *= np.float32(1 / max(float(d @ d), 1e-6))
+    np.clip(along, 0, 1, out=along)
+    dx -= along * d[0]
+    dy -= along * d[1]
+    dz -= along * d[2]
+    if flatness != 1.0:
+        dx *= np.float32(flatness)
+    dx *= dx
+    dx += dy * dy
+    dx += dz * dz
+    np.sqrt(dx, out=dx)
+    dx -= np.float32(radius)
+    return dx
+
+
+def polyline(p: Points, points: list[Point], radius: float, flatness: float = 1.0) -> Field:
+    """Rods joined end to end."""
+    distance = tube(p, points[0], points[1], radius, flatness)
+    for start, end in zip(points[1:-1], points[2:], strict=True):
+        np.minimum(distance, tube(p, start, end, radius, flatness), out=distance)
+    return distance
+
+
+def arch(start: Point, control: Point, end: Point, pieces: int = 7) -> list[Point]:
+    """Points along a quadratic curve from `start` to `end`, drawn towards `control`."""
+    t = np.linspace(0, 1, pieces + 1)[:, None]
+    curve = (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(control) + t**2 * np.array(end)
+    return [(float(x), float(y), float(z)) for x, y, z in curve]
+
+
+def join(a: Field, b: Field, blend_mm: float) -> Field:
+    """Union of two shapes, the crease between them filled over about `blend_mm`."""
+    overlap = np.abs(a - b)
+    np.subtract(np.float32(blend_mm), overlap, out=overlap)
+    np.maximum(overlap, 0, out=overlap)
+    overlap *= overlap
+    overlap *= np.float32(0.25 / blend_mm)
+    joined = np.minimum(a, b)
+    joined -= overlap
+    return joined
+
+
+def meet(a: Field, b: Field, blend_mm: float) -> Field:
+    """Intersection of two shapes, the edge between them rounded over about `blend_mm`."""
+    return -join(-a, -b, blend_mm)
+
+
+def ease(value: Field, start: float, end: float) -> Field:
+    """Smooth step: 0 up to `start`, 1 from `end` on."""
+    t = (value - np.float32(start)) * np.float32(1 / (end - start))
+    np.clip(t, 0, 1, out=t)
+    return t * t * (3 - 2 * t)

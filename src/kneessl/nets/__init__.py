@@ -1,0 +1,1 @@
+"""Networks: encoder, pooling over slices, heads, momentum."""

@@ -1,0 +1,90 @@
+"""ResNet-18 on one-channel slices, and the clip encoder that BYOLMed2D adds to it."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from monai.networks.nets import resnet18
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kneessl.errors import UserError
+from kneessl.files import replacing
+
+Pool = Literal["none", "max", "mean"]
+FEATURES = 512
+
+
+class SliceEncoder(nn.Module):
+    """ResNet-18 up to its last feature map; its parameters bear torchvision's names.
+
+    The first convolution keeps torchvision's three input channels. A grey slice would be the same three times, and
+    convolution is linear, so one channel is convolved with the channels' summed weights: equal in values and gradients,
+    at a third of the reading.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = resnet18(
+            spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, feed_forward=False
+        )
+
+    def forward(self, slices: Tensor) -> Tensor:
+        """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32 rounded up."""
+        t = self.trunk
+        weight = t.conv1.weight.sum(1, keepdim=True) if slices.shape[1] == 1 else t.conv1.weight
+        x = F.conv2d(slices, weight, stride=t.conv1.stride, padding=t.conv1.padding)
+        x = t.maxpool(t.act(t.bn1(x)))
+        return t.layer4(t.layer3(t.layer2(t.layer1(x))))
+
+
+class ClipEncoder(nn.Module):
+    """Slices -> feature maps -> pooled over the slices -> averaged over the picture -> 512 features.
+
+    With `pool="max"` this is BYOLMed2D's encoder (thesis, chapter 4): `(B, S, H, W)` -> ResNet-18 ->
+    `(B, S, 512, h, w)` -> max over S -> `(B, 512, h, w)` -> average -> `(B, 512)`. With `pool="none"` every slice
+    stays on its own: `(B * S, 512)`.
+    """
+
+    def __init__(self, pool: Pool = "max") -> None:
+        super().__init__()
+        self.pool = pool
+        self.slices = SliceEncoder().to(memory_format=torch.channels_last)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """float `(B, S, H, W)` -> features `(B, 512)`, or `(B * S, 512)` without pooling."""
+        maps = self.slices(clips.flatten(0, 1)[:, None])
+        if self.pool != "none":
+            maps = maps.unflatten(0, clips.shape[:2])
+            maps = maps.amax(1) if self.pool == "max" else maps.mean(1)
+        return maps.mean((2, 3))
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's parameters and buffers as safetensors."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial)
+
+
+def save_encoder(encoder: ClipEncoder, path: Path) -> None:
+    """Write the ResNet's weights with torchvision's keys (without `fc`)."""
+    save_weights(encoder.slices.trunk, path)
+
+
+def load_encoder(encoder: ClipEncoder, path: Path) -> None:
+    """Read weights that `save_encoder` wrote.
+
+    Raises:
+        UserError: no such file, not safetensors, or not exactly this ResNet-18's keys and shapes.
+    """
+    try:
+        encoder.slices.trunk.load_state_dict(load_file(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; --from wants a run folder that `kneessl pretrain` has written") from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a readable safetensors file; pre-train again, or fetch it anew") from error
+    except RuntimeError as error:
+        raise UserError(f"{path} does not hold the weights of a ResNet-18 with torchvision's keys") from error

@@ -1,0 +1,279 @@
+"""What every training run shares: its folder, its trainer, progress, checkpoints, and the log of its epochs."""
+
+import csv
+import hashlib
+import json
+import logging
+import math
+import platform
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from tqdm import tqdm
+
+from kneessl.errors import UserError
+from kneessl.exams.folder import ExamFolder
+from kneessl.files import replacing, write_text
+from kneessl.views.preprocess import Preprocessing
+
+Precision = Literal["auto", "float32", "bf16"]
+LAST = Path("checkpoints") / "last.ckpt"
+
+
+def open_run(out: Path, settings: Mapping[str, Any], resume: bool) -> Path | None:
+    """Make the run folder, or go on with one.
+
+    Args:
+        out: The run folder.
+        settings: What was asked for; written to `config.yaml`, and must be the same again on resuming.
+        resume: Continue from the last checkpoint, if there is one.
+
+    Returns:
+        The checkpoint to continue from, or None for a new run.
+
+    Raises:
+        UserError: the folder is in use and `resume` is off, or the settings differ from the run's.
+    """
+    config = yaml.safe_dump(plain(settings), sort_keys=False)
+    path, checkpoint = out / "config.yaml", out / LAST
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder for the run")
+    if path.is_file():
+        if not resume:
+            raise UserError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
+        before, now = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(config)
+        differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        if differing:
+            raise UserError(
+                f"{path} has other settings than now asked for ({', '.join(differing)}); "
+                "a run resumes only as it began, so use the same settings or another --out"
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no run; choose another --out")
+    else:
+        write_text(path, config)
+    return checkpoint if checkpoint.is_file() else None
+
+
+def plain(value: Any) -> Any:
+    """Settings as YAML and JSON know them: paths as text, dataclasses as mappings, tuples as lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_record(out: Path, preprocessing: Preprocessing, **facts: Any) -> None:
+    """Write `run.json`: versions, machine, preprocessing with its fingerprint, and the `facts` of this run."""
+    packages = ("kneessl", "torch", "lightning", "monai", "numpy")
+    record = {
+        **facts,
+        "preprocessing": asdict(preprocessing),
+        "fingerprint": preprocessing.fingerprint(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "machine": describe_machine(),
+    }
+    write_text(out / "run.json", json.dumps(plain(record), indent=2) + "\n")
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Read `run.json`, or say that this is no finished run."""
+    try:
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{run} is not a run folder: it has no run.json") from error
+    except ValueError as error:
+        raise UserError(f"{run / 'run.json'} is not readable JSON; the run folder is damaged") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{run / 'run.json'} is not a JSON object; the run folder is damaged")
+    return record
+
+
+def describe_machine() -> str:
+    """Processor or GPU, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def data_hash(folder: ExamFolder, split: str, plane: str, exams: list[str]) -> str:
+    """SHA-256 over name, size, first and middle 4 KiB of each series: notices other data without reading all of it."""
+    digest = hashlib.sha256()
+    for exam in exams:
+        path = folder.path(split, plane, exam)
+        size = path.stat().st_size
+        digest.update(f"{exam} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(4096))
+            file.seek(size // 2)
+            digest.update(file.read(4096))
+    return digest.hexdigest()
+
+
+def lightning_precision(precision: Precision) -> Literal["32-true", "bf16-mixed"]:
+    """Lightning's word for it; "auto" takes bf16 where the hardware multiplies it fast."""
+    if precision == "auto":
+        cpu = torch.cpu.get_capabilities()
+        fast = torch.cuda.is_available() or cpu.get("avx512_bf16", False) or cpu.get("amx_tile", False)
+        precision = "bf16" if fast else "float32"
+    return "bf16-mixed" if precision == "bf16" else "32-true"
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A CPU generator whose draws depend on `numbers` (seed, epoch, batch) alone."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+class EpochLog(Callback):
+    """One line of `metrics.csv` an epoch: loss, exams/s, learning rate, and what the module's `epoch_facts` adds.
+
+    The lines live in the checkpoint too, so a resumed run's file has no gap and no line twice.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "metrics.csv"
+        self.rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.rows = state_dict["rows"]
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self.start, self.exams, self.losses = time.monotonic(), 0, []
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss where it is: reading it would make the host wait for the device."""
+        self.losses.append(outputs["loss"].detach())
+        self.exams += len(batch[0])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the line; a loss that is not a number ends the run."""
+        loss = torch.stack(self.losses).float().mean().item() * trainer.accumulate_grad_batches
+        seconds = time.monotonic() - self.start
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} in epoch {trainer.current_epoch + 1}: training diverged; "
+                "start again with a smaller --lr or more --warmup"
+            )
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "loss": loss,
+                "lr": trainer.optimizers[0].param_groups[0]["lr"],
+                **pl_module.epoch_facts(),
+                "exams_per_s": self.exams / seconds,
+                "seconds": seconds,
+            }
+        )
+        with replacing(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
+
+
+class ProgressBar(Callback):
+    """One bar over all epochs: exams done, exams/s, time left, loss."""
+
+    def __init__(self, title: str, exams_per_epoch: int) -> None:
+        self.title, self.exams_per_epoch = title, exams_per_epoch
+        self.looked = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the bar, at the epoch where a resumed run goes on."""
+        self.bar = tqdm(
+            total=self.exams_per_epoch * (trainer.max_epochs or 0),
+            initial=self.exams_per_epoch * trainer.current_epoch,
+            desc=self.title,
+            unit="exam",
+            mininterval=0.5,
+            dynamic_ncols=True,
+        )
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on; the loss is read at most twice a second, since reading it waits for the device."""
+        if time.monotonic() - self.looked > 0.5:
+            self.looked = time.monotonic()
+            loss = outputs["loss"].item() * trainer.accumulate_grad_batches
+            self.bar.set_postfix(epoch=trainer.current_epoch + 1, loss=f"{loss:.3f}", refresh=False)
+        self.bar.update(len(batch[0]))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Close the bar."""
+        self.bar.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Close the bar, so that the message stands on a line of its own."""
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def fit(
+    module: L.LightningModule,
+    loader: torch.utils.data.DataLoader,
+    out: Path,
+    *,
+    title: str,
+    epochs: int,
+    precision: Precision,
+    accumulate: int = 1,
+    checkpoint: Path | None = None,
+) -> list[dict[str, float]]:
+    """Train `module` for `epochs`, saving `checkpoints/last.ckpt` after each; a stop loses at most one epoch.
+
+    Returns:
+        The lines of `metrics.csv`.
+
+    Raises:
+        UserError: the loss diverged, or the checkpoint cannot be read.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning", message=".*(num_workers|log_every_n_steps|LeafSpec).*")
+    log = EpochLog(out)
+    saver = ModelCheckpoint(
+        dirpath=out / LAST.parent,
+        filename=LAST.stem,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    exams_per_epoch = len(loader) * (loader.batch_size or 1)
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        precision=lightning_precision(precision),
+        accumulate_grad_batches=accumulate,
+        devices=1,
+        callbacks=[log, ProgressBar(title, exams_per_epoch), saver],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=out,
+    )
+    if checkpoint is not None:
+        try:
+            torch.load(checkpoint, map_location="meta", weights_only=True)
+        except Exception as error:
+            raise UserError(f"{checkpoint} cannot be read; remove the run folder and start again") from error
+    trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    return log.rows

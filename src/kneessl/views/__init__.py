@@ -1,0 +1,1 @@
+"""From a series on disk to augmented views on the training device."""

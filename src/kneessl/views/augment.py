@@ -1,0 +1,178 @@
+"""The views T and T' of the thesis (table 5.1), batched, on the training device, one channel.
+
+An MR slice is grey, so of the ImageNet recipe only crop, flip, brightness, contrast, blur and solarisation do anything:
+saturation, hue and grayscale leave grey as it is. A view is drawn (`draw`, random, on the CPU) and then applied
+(`apply`, deterministic, on any device), so every view can be replayed from its `Draw`.
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from kneessl.errors import UserError
+from kneessl.views.resample import blur_matrix, resize_matrix, separable
+
+REFERENCE_SIDE = 224
+"""The side at which the thesis states its blur, in pixels; sigma and kernel scale with the actual side."""
+BLUR_KERNEL = 23
+CROP_TRIES = 10
+
+
+@dataclass(frozen=True)
+class View:
+    """What a random view may do. Defaults are the thesis's T; T' differs in blur and solarize.
+
+    Args:
+        crop_area: Smallest and largest share of the slice's area that a crop keeps.
+        crop_ratio: Smallest and largest width-to-height ratio of a crop, drawn log-uniformly.
+        flip: Probability of a left-right flip.
+        jitter: Probability that brightness and contrast change, in random order.
+        brightness: Factor from [1 - b, 1 + b].
+        contrast: Factor from [1 - c, 1 + c], around each slice's mean.
+        blur: Probability of a Gaussian blur.
+        blur_sigma: Smallest and largest sigma, in pixels of a 224-pixel picture.
+        solarize: Probability of inverting all values of at least one half.
+        per_slice: Draw anew for each slice, instead of once for all slices of a clip.
+    """
+
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    blur: float = 1.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    per_slice: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "jitter", "brightness", "contrast", "blur", "solarize"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"a view's {name} is {getattr(self, name)}; it must be from 0 to 1")
+        for name, top in (("crop_area", 1.0), ("crop_ratio", math.inf), ("blur_sigma", math.inf)):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= top:
+                raise UserError(f"a view's {name} is [{low}, {high}]; give two numbers above 0, the smaller first")
+
+
+T = View()
+T_PRIME = View(blur=0.1, solarize=0.2)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The parameters of n views; every tensor has n rows and lies on the CPU."""
+
+    box: Tensor
+    """int64 `(n, 4)`: top, left, height and width of the crop, in pixels of the source."""
+    flip: Tensor
+    """bool `(n,)`."""
+    brightness: Tensor
+    """float32 `(n,)`, a factor; 1 changes nothing."""
+    contrast: Tensor
+    brightness_first: Tensor
+    """bool `(n,)`: brightness before contrast, or after."""
+    sigma: Tensor
+    """float32 `(n,)`, in pixels of a 224-pixel picture; 0 means no blur."""
+    solarize: Tensor
+    """bool `(n,)`."""
+
+    def __getitem__(self, rows: slice) -> "Draw":
+        return Draw(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def draw(view: View, n: int, height: int, width: int, generator: torch.Generator) -> Draw:
+    """Draw the parameters of `n` views of slices of `(height, width)` pixels."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.empty(n).uniform_(low, high, generator=generator)
+
+    def chance(p: float) -> Tensor:
+        return torch.rand(n, generator=generator) < p
+
+    one = torch.ones(n)
+    jitter = chance(view.jitter)
+    return Draw(
+        box=_draw_boxes(view, n, height, width, generator),
+        flip=chance(view.flip),
+        brightness=torch.where(jitter, uniform(1 - view.brightness, 1 + view.brightness), one),
+        contrast=torch.where(jitter, uniform(1 - view.contrast, 1 + view.contrast), one),
+        brightness_first=chance(0.5),
+        sigma=torch.where(chance(view.blur), uniform(*view.blur_sigma), 0 * one),
+        solarize=chance(view.solarize),
+    )
+
+
+def _draw_boxes(view: View, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Crop boxes as torchvision's RandomResizedCrop draws them: up to ten tries, else the largest central crop."""
+    area = height * width * torch.empty(n, CROP_TRIES).uniform_(*view.crop_area, generator=generator)
+    log_ratio = torch.empty(n, CROP_TRIES).uniform_(*map(math.log, view.crop_ratio), generator=generator)
+    ratio = log_ratio.exp()
+    w = (area * ratio).sqrt().round().long()
+    h = (area / ratio).sqrt().round().long()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.int().argmax(1, keepdim=True)
+    found = fits.any(1)
+    w = torch.where(found, w.gather(1, first)[:, 0], min(width, round(height * view.crop_ratio[1])))
+    h = torch.where(found, h.gather(1, first)[:, 0], min(height, round(width / view.crop_ratio[0])))
+    top_left = torch.rand(n, 2, generator=generator)
+    top = torch.where(found, (top_left[:, 0] * (height - h + 1)).long(), (height - h) // 2)
+    left = torch.where(found, (top_left[:, 1] * (width - w + 1)).long(), (width - w) // 2)
+    return torch.stack([top, left, h, w], dim=1)
+
+
+def apply(slices: Tensor, params: Draw, size: int) -> Tensor:
+    """Make the views that `params` describes: row i of `params` for all slices of clip i.
+
+    Args:
+        slices: uint8 `(n, s, H, W)`, on the device that is to do the work.
+        params: n draws.
+        size: Side of the views, in pixels.
+
+    Returns:
+        float32 `(n, s, size, size)` from 0 to 1, on the device of `slices`.
+    """
+    device = slices.device
+    top, left, height, width = params.box.unbind(1)
+    rows = resize_matrix(top, height, slices.shape[2], size)
+    columns = resize_matrix(left, width, slices.shape[3], size)
+    columns = torch.where(params.flip[:, None, None], columns.flip(1), columns)
+    views = separable(slices.float() / 255, rows.to(device), columns.to(device)).clamp_(0, 1)
+    views = _jitter(views, params)
+    blurred = params.sigma > 0
+    if blurred.any():
+        scale = size / REFERENCE_SIDE
+        radius = round((BLUR_KERNEL - 1) / 2 * scale)
+        kernel = blur_matrix(params.sigma[blurred] * scale, radius, size).to(device)
+        where = blurred.to(device)
+        views[where] = separable(views[where], kernel, kernel)
+    solarize = params.solarize.to(device)[:, None, None, None]
+    return torch.where(solarize & (views >= 0.5), 1 - views, views)
+
+
+def _jitter(views: Tensor, params: Draw) -> Tensor:
+    """Brightness and contrast in the drawn order, clamped to 0..1 after each, as torchvision does."""
+
+    def column(values: Tensor) -> Tensor:
+        return values.to(views.device)[:, None, None, None]
+
+    def brighten(x: Tensor, factor: Tensor) -> Tensor:
+        return (x * factor).clamp(0, 1)
+
+    first, one = params.brightness_first, torch.ones_like(params.brightness)
+    views = brighten(views, column(torch.where(first, params.brightness, one)))
+    contrast, mean = column(params.contrast), views.mean((2, 3), keepdim=True)
+    views = (mean + (views - mean) * contrast).clamp(0, 1)
+    return brighten(views, column(torch.where(first, one, params.brightness)))
+
+
+def augment(slices: Tensor, view: View, size: int, generator: torch.Generator) -> Tensor:
+    """Draw and apply in one go: uint8 `(n, s, H, W)` -> float32 `(n, s, size, size)` from 0 to 1."""
+    n, s, height, width = slices.shape
+    if view.per_slice:
+        params = draw(view, n * s, height, width, generator)
+        return apply(slices.reshape(n * s, 1, height, width), params, size).reshape(n, s, size, size)
+    return apply(slices, draw(view, n, height, width, generator), size)

@@ -1,0 +1,60 @@
+"""Clips: the slices sampled from a series, read from the memory map and nothing more."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from kneessl.exams.folder import ExamFolder
+
+
+def sample_slices(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose `count` of `total` slices at random, without replacement, in anatomical order (thesis, 4.1).
+
+    A series with fewer slices gives each of them once and repeats some, drawn without replacement again.
+    """
+    rounds, rest = divmod(count, total)
+    chosen = np.concatenate([np.tile(np.arange(total), rounds), rng.permutation(total)[:rest]])
+    return np.sort(chosen)
+
+
+class Clips(Dataset[tuple[torch.Tensor, int]]):
+    """Clips of `count` slices, one an exam; indexed by `(epoch, i)`, so that a draw depends on nothing else.
+
+    Item: uint8 `(count, 256, 256)` of exam `exams[i]`, and `i`.
+    """
+
+    def __init__(self, folder: ExamFolder, split: str, plane: str, exams: Sequence[str], count: int, seed: int) -> None:
+        self.folder, self.split, self.plane, self.exams = folder, split, plane, list(exams)
+        self.count, self.seed = count, seed
+
+    def __len__(self) -> int:
+        return len(self.exams)
+
+    def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        epoch, i = index
+        series = self.folder.series(self.split, self.plane, self.exams[i])
+        rng = np.random.default_rng([self.seed, epoch, i])
+        return torch.from_numpy(series[sample_slices(len(series), self.count, rng)]), i
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Shuffles `indices` anew each epoch from `(seed, epoch)` alone: a resumed run sees the same order.
+
+    Lightning calls `set_epoch` at the start of every epoch.
+    """
+
+    def __init__(self, indices: Sequence[int], seed: int) -> None:
+        self.indices, self.seed, self.epoch = np.asarray(indices), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.indices)
+        return ((self.epoch, int(i)) for i in order)

@@ -1,0 +1,69 @@
+"""Resampling as a pair of matrices: crop, resize and flip cost two matrix products for a whole clip."""
+
+import torch
+from torch import Tensor
+
+
+def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+    """Antialiased bicubic resizing (Keys, a = -0.5) of `source[start:start + length]` to `size` samples.
+
+    Equal to `torch.nn.functional.interpolate(crop, mode="bicubic", antialias=True)` along one axis: the kernel
+    widens when shrinking, never looks outside the crop, and its weights sum to one.
+
+    Args:
+        start: int64 `(n,)`, first sample of each crop.
+        length: int64 `(n,)`, samples in each crop.
+        source: Samples in the source.
+        size: Samples in the result.
+
+    Returns:
+        float32 `(n, size, source)`.
+    """
+    start, length = start.double()[:, None, None], length.double()[:, None, None]
+    scale = length / size
+    centre = start + (torch.arange(size).double()[None, :, None] + 0.5) * scale
+    position = torch.arange(source).double()[None, None, :] + 0.5
+    weights = _keys((position - centre) / scale.clamp(min=1))
+    weights = torch.where((position > start) & (position < start + length), weights, 0)
+    return (weights / weights.sum(2, keepdim=True)).float()
+
+
+def _keys(x: Tensor, a: float = -0.5) -> Tensor:
+    """The cubic convolution kernel (Keys 1981, equation 4, with a = -1/2)."""
+    x = x.abs()
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return torch.where(x <= 1, near, torch.where(x < 2, far, 0))
+
+
+def blur_matrix(sigma: Tensor, radius: int, size: int) -> Tensor:
+    """Gaussian blur along one axis, kernel cut at `radius` pixels, picture mirrored at its edges.
+
+    Args:
+        sigma: float `(n,)`, above 0, in pixels.
+        radius: The kernel has 2 * radius + 1 taps.
+        size: Samples along the axis, more than `radius`.
+
+    Returns:
+        float32 `(n, size, size)`.
+    """
+    taps = torch.arange(-radius, radius + 1)
+    kernel = torch.softmax(-0.5 * (taps / sigma.double()[:, None]) ** 2, dim=1)
+    index = (torch.arange(size)[:, None] + taps).abs()
+    index = torch.where(index >= size, 2 * (size - 1) - index, index)
+    matrix = torch.zeros(len(sigma), size, size, dtype=torch.float64)
+    return matrix.scatter_add_(2, index.expand(len(sigma), -1, -1), kernel[:, None].expand(-1, size, -1)).float()
+
+
+def separable(pictures: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """`rows @ picture @ columns.T` for every slice of every clip.
+
+    Args:
+        pictures: float `(n, s, H, W)`.
+        rows: float `(n, h, H)`.
+        columns: float `(n, w, W)`.
+
+    Returns:
+        float `(n, s, h, w)`.
+    """
+    return rows[:, None] @ (pictures @ columns[:, None].transpose(2, 3))

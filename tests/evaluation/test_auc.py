@@ -1,0 +1,200 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from kneessl.errors import UserError
+from kneessl.evaluation import auc_interval, compare_auc
+
+
+def structural_components(labels, scores):
+    """V10 and V01 of DeLong 1988, (5) and (6), pair by pair: an independent reference."""
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    kernel = [[1.0 if x > y else 0.5 if x == y else 0.0 for y in scores[labels == 0]] for x in scores[labels == 1]]
+    return np.mean(kernel, axis=1), np.mean(kernel, axis=0)
+
+
+def delong_covariance(labels, *models):
+    """AUCs and their covariance matrix S10 / m + S01 / n, straight from the paper."""
+    v10, v01 = zip(*(structural_components(labels, scores) for scores in models), strict=True)
+    covariance = np.atleast_2d(np.cov(v10)) / len(v10[0]) + np.atleast_2d(np.cov(v01)) / len(v01[0])
+    return np.mean(v10, axis=1), covariance
+
+
+def random_case(seed, n=60, ties=False):
+    rng = np.random.default_rng(seed)
+    labels = np.r_[1, 1, 0, 0, rng.integers(0, 2, n - 4)]
+    scores = [rng.normal(labels * shift) for shift in (1.0, 0.6)]
+    if ties:
+        scores = [np.round(values, 0) for values in scores]
+    return labels, *scores
+
+
+@st.composite
+def cases(draw):
+    """Labels with two of each, and two score lists on a coarse grid, so that ties are common."""
+    n = draw(st.integers(4, 30))
+    labels = draw(st.permutations([1, 1, 0, 0, *draw(st.lists(st.integers(0, 1), min_size=n - 4, max_size=n - 4))]))
+    grid = st.lists(st.integers(-8, 8).map(float), min_size=n, max_size=n)
+    return np.array(labels), np.array(draw(grid)), np.array(draw(grid))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_interval_equals_delong_1988(seed, ties):
+    labels, scores, _ = random_case(seed, ties=ties)
+    (auc,), covariance = delong_covariance(labels, scores)
+    error = math.sqrt(covariance[0, 0])
+    result = auc_interval(labels, scores)
+    assert result.auc == pytest.approx(auc, abs=1e-12)
+    assert result.standard_error == pytest.approx(error, abs=1e-12)
+    assert result.low == pytest.approx(max(auc - 1.959963984540054 * error, 0), abs=1e-12)
+    assert result.high == pytest.approx(min(auc + 1.959963984540054 * error, 1), abs=1e-12)
+    assert error > 0.01
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_paired_comparison_equals_delong_1988(seed, ties):
+    labels, a, b = random_case(seed, ties=ties)
+    (auc_a, auc_b), covariance = delong_covariance(labels, a, b)
+    error = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    result = compare_auc(labels, a, b, level=0.9)
+    assert result.difference == pytest.approx(auc_a - auc_b, abs=1e-12)
+    assert result.standard_error == pytest.approx(error, abs=1e-12)
+    assert result.p == pytest.approx(2 * norm.sf(abs(auc_a - auc_b) / error), rel=1e-9)
+    assert result.low == pytest.approx(auc_a - auc_b - 1.6448536269514722 * error, abs=1e-12)
+    assert result.high == pytest.approx(auc_a - auc_b + 1.6448536269514722 * error, abs=1e-12)
+
+
+def test_by_hand():
+    # Positives 3 and 1, negatives 2 and 0: three of four pairs in order. V10 = 1, 1/2 and V01 = 1/2, 1,
+    # each with variance 1/8, so the variance of the AUC is 1/8/2 + 1/8/2 = 1/8.
+    result = auc_interval([1, 1, 0, 0], [3, 1, 2, 0])
+    assert result.auc == 0.75
+    assert result.standard_error == pytest.approx(math.sqrt(1 / 8))
+    assert (result.low, result.high, result.level) == (pytest.approx(0.75 - 1.96 * 0.35355, abs=1e-4), 1.0, 0.95)
+
+
+def test_all_tied_is_a_coin():
+    result = auc_interval([1, 0, 1, 0], [0.3] * 4)
+    assert (result.auc, result.standard_error) == (0.5, 0.0)
+
+
+def test_ties_count_half():
+    assert auc_interval([1, 1, 0, 0], [2, 1, 1, 0]).auc == 3.5 / 4
+
+
+def test_perfect_separation_has_no_width():
+    result = auc_interval([0, 0, 0, 1, 1], [1, 2, 3, 4, 5])
+    assert (result.auc, result.low, result.high, result.standard_error) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_comparison_without_variance():
+    labels, perfect = [0, 0, 1, 1], [1, 2, 3, 4]
+    same = compare_auc(labels, perfect, [10, 20, 30, 40])
+    assert (same.difference, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    opposite = compare_auc(labels, perfect, [4, 3, 2, 1])
+    assert (opposite.difference, opposite.low, opposite.high, opposite.p) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_wider_level_is_wider():
+    labels, scores, _ = random_case(0)
+    narrow, wide = auc_interval(labels, scores, 0.8), auc_interval(labels, scores, 0.99)
+    assert wide.low < narrow.low < narrow.auc < narrow.high < wide.high
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_auc_equals_scikit_learn(case):
+    labels, scores, _ = case
+    assert auc_interval(labels, scores).auc == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_complement(case):
+    labels, scores, _ = case
+    result, swapped = auc_interval(labels, scores), auc_interval(1 - labels, scores)
+    assert swapped.auc == pytest.approx(1 - result.auc, abs=1e-12)
+    assert swapped.standard_error == pytest.approx(result.standard_error, abs=1e-12)
+    assert swapped.low == pytest.approx(1 - result.high, abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_only_the_order_of_scores_counts(case):
+    labels, a, b = case
+    assert auc_interval(labels, np.exp(a / 3)) == auc_interval(labels, a)
+    assert compare_auc(labels, a**3 - 7, np.arctan(b)) == compare_auc(labels, a, b)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_comparison_is_antisymmetric(case):
+    labels, a, b = case
+    forth, back = compare_auc(labels, a, b), compare_auc(labels, b, a)
+    assert forth.difference == -back.difference
+    assert (forth.low, forth.high) == (-back.high, -back.low)
+    assert (forth.p, forth.standard_error) == (back.p, back.standard_error)
+    assert 0 <= forth.p <= 1
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    truth = norm.cdf(1 / math.sqrt(2))  # N(1, 1) against N(0, 1)
+    labels = np.repeat([1, 0], 60)
+    intervals = [auc_interval(labels, rng.normal(labels)) for _ in range(1500)]
+    covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
+    assert 0.925 < covered < 0.965  # 0.95, less a little at n = 120; 4 standard errors of 1,500 draws are 0.022
+
+
+def test_p_is_uniform_where_two_models_are_equally_good():
+    rng = np.random.default_rng(2)
+    labels = np.repeat([1, 0], 60)
+    p = [compare_auc(labels, rng.normal(labels), rng.normal(labels)).p for _ in range(1500)]
+    assert 0.03 < np.mean(np.array(p) < 0.05) < 0.07
+    assert 0.46 < np.mean(p) < 0.54
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "sentence"),
+    [
+        ([1, 1, 1], [1, 2, 3], "3 positive and 0 negative"),
+        ([0, 0], [1, 2], "0 positive and 2 negative"),
+        ([1, 0, 0], [1, 2, 3], "1 positive and 2 negative"),
+        ([], [], "0 positive and 0 negative"),
+        ([0, 0, 1, 1], [1, 2, 3], "there are 4 and 3"),
+        ([0, 0, 1, 1], [1, math.nan, 3, math.nan], "2 of 4 scores are NaN"),
+        ([0, 0, 1, 2], [1, 2, 3, 4], "labels must be 0 or 1"),
+        ([0, 0, 1, math.nan], [1, 2, 3, 4], "labels must be 0 or 1"),
+        (["no", "no", "yes", "yes"], [1, 2, 3, 4], "labels must be numbers"),
+        ([0, 0, 1, 1], ["a", "b", "c", "d"], "scores must be numbers"),
+        ([0, 0, 1, 1], [[1, 2], [3, 4]], r"shape \(2, 2\)"),
+    ],
+)
+def test_wrong_arguments(labels, scores, sentence):
+    with pytest.raises(UserError, match=sentence):
+        auc_interval(labels, scores)
+    with pytest.raises(UserError, match=sentence):
+        compare_auc(labels, scores, scores)
+
+
+def test_second_scores_are_checked_too():
+    with pytest.raises(UserError, match="1 of 4 scores are NaN"):
+        compare_auc([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3, math.nan])
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, -0.5, math.nan])
+def test_wrong_level(level):
+    with pytest.raises(UserError, match="confidence level"):
+        auc_interval([0, 0, 1, 1], [1, 2, 3, 4], level)
+
+
+def test_boolean_labels():
+    labels, scores, _ = random_case(3)
+    assert auc_interval(labels == 1, scores) == auc_interval(labels, scores)

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from kneessl.errors import UserError
+from kneessl.nets.encoder import ClipEncoder, SliceEncoder, load_encoder, save_encoder
+
+
+def torchvision_keys() -> set[str]:
+    """The names in torchvision's `resnet18().state_dict()`, without `fc`."""
+
+    def norm(name: str) -> set[str]:
+        return {f"{name}.{k}" for k in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
+
+    keys = {"conv1.weight"} | norm("bn1")
+    for layer in range(1, 5):
+        for block in range(2):
+            prefix = f"layer{layer}.{block}"
+            keys |= {f"{prefix}.conv1.weight", f"{prefix}.conv2.weight"} | norm(f"{prefix}.bn1") | norm(f"{prefix}.bn2")
+        if layer > 1:
+            keys |= {f"layer{layer}.0.downsample.0.weight"} | norm(f"layer{layer}.0.downsample.1")
+    return keys
+
+
+def test_keys_and_first_shapes_are_torchvisions():
+    state = SliceEncoder().trunk.state_dict()
+    assert set(state) == torchvision_keys()
+    assert state["conv1.weight"].shape == (64, 3, 7, 7)
+    assert state["layer4.0.downsample.0.weight"].shape == (512, 256, 1, 1)
+
+
+def test_one_channel_equals_three_in_values_and_gradients():
+    torch.manual_seed(0)
+    encoder = SliceEncoder().double().eval()
+    x = torch.randn(2, 1, 64, 64, dtype=torch.float64)
+    grey = x.requires_grad_()
+    one = encoder(grey)
+    one.pow(2).sum().backward()
+    gradients = [p.grad.clone() for p in encoder.parameters()]
+    input_gradient = grey.grad.clone()
+    encoder.zero_grad()
+    grey.grad = None
+    three = encoder(grey.expand(-1, 3, -1, -1))
+    three.pow(2).sum().backward()
+    torch.testing.assert_close(one, three, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(input_gradient, grey.grad, rtol=1e-9, atol=1e-12)
+    for a, p in zip(gradients, encoder.parameters(), strict=True):
+        torch.testing.assert_close(a, p.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_three_channels_equal_monai_resnets_own_forward():
+    torch.manual_seed(0)
+    encoder = SliceEncoder().eval()
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x).mean((2, 3)), encoder.trunk(x), rtol=1e-4, atol=1e-5)
+
+
+def test_maximum_over_slices_does_not_depend_on_their_order():
+    torch.manual_seed(0)
+    encoder = ClipEncoder("max").double().eval()
+    clip = torch.randn(2, 5, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encoder(clip), encoder(clip[:, torch.tensor([3, 1, 4, 0, 2])]), rtol=1e-12, atol=1e-12
+        )
+        torch.testing.assert_close(encoder(clip), encoder(torch.cat([clip, clip[:, :2]], 1)), rtol=1e-12, atol=1e-12)
+
+
+def test_pooling_against_slices_one_by_one():
+    torch.manual_seed(0)
+    encoder = ClipEncoder("max").eval()
+    clip = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        maps = torch.stack([encoder.slices(clip[:, s : s + 1]) for s in range(3)], 1)
+        expected = {"max": maps.amax(1).mean((2, 3)), "mean": maps.mean(1).mean((2, 3))}
+        expected["none"] = maps.mean((3, 4)).flatten(0, 1)
+        for pool, value in expected.items():
+            encoder.pool = pool
+            torch.testing.assert_close(encoder(clip), value, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_come_back_as_saved(tmp_path):
+    torch.manual_seed(0)
+    a, b = ClipEncoder(), ClipEncoder()
+    a(torch.randn(1, 2, 32, 32))
+    save_encoder(a, tmp_path / "encoder.safetensors")
+    load_encoder(b, tmp_path / "encoder.safetensors")
+    for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+
+
+def test_foreign_files_are_refused_in_a_sentence(tmp_path):
+    encoder = ClipEncoder()
+    with pytest.raises(UserError, match=r"missing\.safetensors is missing"):
+        load_encoder(encoder, tmp_path / "missing.safetensors")
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(UserError, match="not a readable safetensors"):
+        load_encoder(encoder, tmp_path / "text.safetensors")
+    save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="ResNet-18"):
+        load_encoder(encoder, tmp_path / "other.safetensors")
+
+
+def test_convolution_keeps_stride_and_padding():
+    encoder = SliceEncoder().eval()
+    x = torch.randn(1, 1, 224, 224)
+    assert encoder(x).shape == (1, 512, 7, 7)
+    assert F.conv2d(x, encoder.trunk.conv1.weight.sum(1, keepdim=True), stride=2, padding=3).shape[-1] == 112
