@@ -488,9 +488,9 @@ def test_nothing_to_import(tmp_path):
     [
         ({"echo": "long"}, "--echo long"),
         ({"echo": "nan"}, "--echo nan"),
-        ({"npy_axes": "ALA"}, "--npy-axes ALA"),
-        ({"npy_axes": "xyz"}, "--npy-axes xyz"),
-        ({"npy_spacing": 0.0}, "--npy-spacing"),
+        ({"npy_axes": "ALA"}, "--npy_axes ALA"),
+        ({"npy_axes": "xyz"}, "--npy_axes xyz"),
+        ({"npy_spacing": 0.0}, "--npy_spacing"),
     ],
 )
 def test_bad_settings(tmp_path, settings, message):

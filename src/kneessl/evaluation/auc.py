@@ -56,7 +56,7 @@ def auc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95) -> A
     positive = checked_labels(labels)
     components = _Components.of(positive, checked_scores(scores, positive))
     auc, error = components.mean(), components.standard_error()
-    return AucInterval(auc, auc - quantile * error, min(auc + quantile * error, 1.0), error, level)
+    return AucInterval(auc, max(auc - quantile * error, 0.0), min(auc + quantile * error, 1.0), error, level)
 
 
 def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> AucDifference:

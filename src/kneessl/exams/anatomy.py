@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 
 from kneessl.exams.shapes import (
-    STRIDE,
     Canvas,
     Field,
     Patch,
     Point,
     Points,
     arch,
+    cord,
     drum,
     ease,
     ellipsoid,
@@ -147,7 +147,7 @@ def femur(p: Points, a: Anatomy) -> Field:
     roof = -0.55 * (p.y + 13) + 0.83 * (p.z - 10)
     notch = meet(meet(np.abs(p.x) - a.notch_mm, roof, 5), -14 - p.y, 4)
     groove = np.hypot(p.x - 1, p.y + 45 - 0.06 * np.abs(p.z - 25)) - 16
-    return meet(meet(bone, -notch, 6), -groove, 4)
+    return meet(meet(bone, -notch, 8), -groove, 4)
 
 
 def tibia(p: Points, a: Anatomy) -> Field:
@@ -158,7 +158,7 @@ def tibia(p: Points, a: Anatomy) -> Field:
     along = np.square((p.y - 2 + 4 * taper) / ry)
     outline = np.sqrt(across + along + 0.35 * across * along)
     side = (outline - 1) * 18
-    spines = 9 * np.clip(1 - np.square((np.abs(p.x) - 4.5) / 4.5) - np.square((p.y - 3) / 9), 0, 1)
+    spines = 8 * ease(1 - np.square((np.abs(p.x) - 5) / 5.5) - np.square((p.y - 3) / 10), 0, 1)
     top = p.z + 3.6 + PLATEAU_SLOPE * p.y - spines
     bone = meet(side, top, 5)
     tubercle = ellipsoid(p, (3, -19, -36), (9, 9, 16))
@@ -208,7 +208,7 @@ def pcl_course(a: Anatomy) -> list[Point]:
 
 def paint_knee(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
     """Paint the whole knee, without any finding, from outside to inside."""
-    limb = _limb(canvas.whole().nodes, a)
+    limb = _limb(canvas.whole.nodes, a)
     _paint_envelope(canvas, a, tissue, textures, limb)
     _paint_muscles(canvas, a, tissue, textures, limb)
     _paint_vessels(canvas, a, tissue, textures)
@@ -226,21 +226,21 @@ def _limb(p: Points, a: Anatomy) -> Field:
     half_width = 48 + 0.04 * p.z + 0.0005 * p.z * p.z + np.float32(0.8 * a.fat_mm)
     across = np.square(p.x / half_width)
     along = np.square((2 * p.y - front - back) / (back - front))
-    return (np.sqrt(across + along + 0.25 * across * along) - 1) * 50
+    return (np.sqrt(across + along + 0.4 * across * along) - 1) * 50
 
 
 def _paint_envelope(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textures, limb: Field) -> None:
-    whole = canvas.whole()
+    whole = canvas.whole
     skin = upsampled(limb)
     canvas.paint(whole, skin, tissue.skin)
-    canvas.paint(whole, skin + 1.3, tissue.fat * (1 + 0.45 * textures.septa + 0.04 * textures.mottle))
+    canvas.paint(whole, skin + 1.3, tissue.fat * (1 + 0.3 * textures.septa + 0.04 * textures.mottle))
     canvas.paint(whole, np.abs(skin + np.float32(a.fat_mm)) - 0.4, tissue.tendon, opacity=0.45)
     for angle in a.vein_angles:
         x, y = 46 * np.cos(angle), 6 + 46 * np.sin(angle)
         p = canvas.within((x - 9, y - 9, -110), (x + 9, y + 9, 110))
         if p is not None:
             lean = 0.08 * np.sin(3 * angle)
-            vein = ellipsoid(p.points, (x, y, 0), (1.2, 1.2, 200), lean=(lean, -lean))
+            vein = cord(p.nodes.x - x - lean * p.nodes.z, p.nodes.y - y + lean * p.nodes.z, 1.2)
             canvas.paint(p, np.maximum(vein, skin[p.at] + 2.5), tissue.vessel)
 
 
@@ -275,8 +275,10 @@ def _paint_muscles(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textu
         )
         if p is None:
             continue
-        nodes_at = tuple(slice(s.start and s.start // STRIDE, s.stop and s.stop // STRIDE + 1) for s in p.at)
-        belly = upsampled(meet(ellipsoid(p.nodes, centre, (rx, ry, rz), lean), fascia[nodes_at], 3))
+        p = p.around(ellipsoid(p.nodes, centre, (rx, ry, rz), lean))
+        if p is None:
+            continue
+        belly = upsampled(meet(ellipsoid(p.nodes, centre, (rx, ry, rz), lean), fascia[p.nodes_at], 3))
         canvas.paint(p, belly - 0.9, 0.75 * tissue.fat, opacity=0.8)
         signal = tissue.muscle * (1 + 0.10 * textures.fibres[p.at] + 0.03 * textures.mottle[p.at])
         canvas.paint(p, belly, signal)
@@ -290,14 +292,15 @@ def _paint_vessels(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textu
     p = canvas.within((-8, 28, -120), (16, 60, 120))
     if p is None:
         return
-    x, y, z = p.points.x, p.points.y, p.points.z
-    sway = 1.5 * np.sin(z / 23 + np.float32(a.wave_phase[0]))
+    n = p.nodes
+    across = n.x - 1.5 * np.sin(n.z / 23 + np.float32(a.wave_phase[0]))
+    along = n.y - 0.0008 * n.z * n.z
     for centre_x, centre_y, radius, signal in (
         (1, 35, 2.6, tissue.cortex),  # popliteal artery, a flow void
         (4.5, 40, 2.9, tissue.vessel),  # popliteal vein
         (7, 46, 2.3, 0.6 * tissue.muscle + 0.4 * tissue.fat),  # tibial nerve
     ):
-        distance = np.hypot(x - centre_x - sway, y - centre_y - 0.0008 * z * z) - radius
+        distance = cord(across - centre_x, along - centre_y, radius)
         canvas.paint(p, distance - 0.6, tissue.tendon, opacity=0.6)
         canvas.paint(p, distance, signal)
 
@@ -326,7 +329,8 @@ def suprapatellar_recess(p: Points, a: Anatomy, half_thickness_mm: float) -> Fie
 
 
 def _paint_bones(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
-    p = canvas.within((-42, -38, -2), (42, 40, 130))
+    femoral = canvas.within((-42, -38, -2), (42, 40, 130))
+    p = femoral and femoral.around(femur(femoral.nodes, a))
     if p is not None:
         n = p.nodes
         bone = femur(n, a)
@@ -335,7 +339,8 @@ def _paint_bones(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Texture
         cartilage = meet(bone - np.float32(a.femoral_cartilage_mm), np.maximum(top, sides), 2.5)
         _paint_bone(canvas, p, bone, cartilage, tissue, textures, cortex_mm=0.8 + 1.2 * ease(n.z, 45, 75))
         _paint_scar(canvas, p, a, bone, a.femoral_scar_z_mm, tissue)
-    p = canvas.within((-40, -32, -130), (40, 32, 9))
+    tibial = canvas.within((-40, -32, -130), (40, 32, 9))
+    p = tibial and tibial.around(tibia(tibial.nodes, a))
     if p is not None:
         n = p.nodes
         bone = tibia(n, a)
@@ -439,12 +444,14 @@ def _paint_tendons(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textu
         canvas.paint(p, _band(p.points, (1, -48.5, z - 14), (2.5, -27.5, -39), 13, 2.5), grain + near_pole)
         canvas.paint(p, _band(p.points, (1, -46, z + 95), (1, -50, z + 14), 17, 3.2), grain)
         canvas.paint(p, _band(p.points, (1, -54.5, z + 16), (1, -51.5, z - 18), 14, 0.9), dark)
-    p = canvas.within((-46, -8, -50), (-30, 14, 32))
+    p = canvas.within((-43, -9, -50), (-22, 12, 30))
     if p is not None:  # medial collateral ligament
-        canvas.paint(p, _band(p.points, (-40.5, 3, 30), (-34, -2, -48), 7, 1.1, sideways=True), dark)
-    p = canvas.within((34, -26, -16), (48, 2, 100))
+        canvas.paint(p, _band(p.points, (-37, 3, 28), (-40, 1, 0), 6, 1.0, sideways=True), dark)
+        canvas.paint(p, _band(p.points, (-40, 1, 0), (-26, -4, -46), 6, 1.0, sideways=True), dark)
+    p = canvas.within((28, -26, -14), (48, 2, 100))
     if p is not None:  # iliotibial tract
-        canvas.paint(p, _band(p.points, (44, -12, 100), (37.5, -14, -14), 9, 1.1, sideways=True), dark)
+        canvas.paint(p, _band(p.points, (44, -12, 100), (39, -13, 20), 10, 0.8, sideways=True), dark)
+        canvas.paint(p, _band(p.points, (39, -13, 20), (32, -15, -12), 8, 1.0, sideways=True), dark)
     p = canvas.within((30, 2, -24), (46, 28, 26))
     if p is not None:  # lateral collateral ligament, popliteus tendon
         canvas.paint(p, tube(p.points, (38.5, 6, 22), (37, 16, -15), 1.9), dark)

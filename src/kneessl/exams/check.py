@@ -128,8 +128,9 @@ def _inspect_planes(folder: ExamFolder, split: str, exams: dict[Plane, list[str]
     for plane, names in exams.items():
         missing = every - set(names)
         if names and missing:
+            where = folder.root / split / plane
             findings.notices.append(
-                f"{folder.root / split / plane} lacks exams that other planes have ({len(missing)}): {_examples(missing)}"
+                f"{where} lacks exams that other planes have ({len(missing)}): {_examples(missing)}"
             )
 
 

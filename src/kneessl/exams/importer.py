@@ -78,8 +78,8 @@ def import_exams(
         UserError: nothing to import, a fault in the input, or `out` exists. Then nothing is written.
     """
     notes = Notes(skip_faulty)
-    found = find_exams(src, notes, echo, npy_axes, npy_spacing)
     with new_folder(out) as folder:
+        found = find_exams(src, notes, echo, npy_axes, npy_spacing)
         lines = _write(folder, found, split, same_patient, notes)
         if not lines:
             raise UserError(f"{src} holds no knee series that can be imported; left out: {notes or 'nothing'}")
@@ -102,10 +102,10 @@ def find_exams(
         directions_of(npy_axes)
     except ValueError:
         raise UserError(
-            f"--npy-axes {npy_axes}: give three letters, one each of A/P, L/R and S/I, such as ALS"
+            f"--npy_axes {npy_axes}: give three letters, one each of A/P, L/R and S/I, such as ALS"
         ) from None
     if not 0 < npy_spacing < 100:
-        raise UserError(f"--npy-spacing {npy_spacing}: give the distance of voxels in mm, such as 1.5")
+        raise UserError(f"--npy_spacing {npy_spacing}: give the distance of voxels in mm, such as 1.5")
     headers: list[Image] = []
     volumes: list[FoundExam] = []
     files = _files(src)

@@ -39,6 +39,32 @@ class Patch:
     nodes: Points
     """Coordinates of every fourth row and column; `upsampled` takes a distance from here to the pixels."""
 
+    def cut(self, near: np.ndarray) -> "Patch | None":
+        """The smaller patch about the nodes marked in `near`, boolean `(rows, columns)`; none where none is."""
+        rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        if not len(rows):
+            return None
+        top, bottom = max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 1, near.shape[0] - 1)
+        left, right = max(int(columns[0]) - 1, 0), min(int(columns[-1]) + 1, near.shape[1] - 1)
+        row, column = self.at[1].start, self.at[2].start
+        at = (
+            slice(None),
+            slice(row + top * STRIDE, row + bottom * STRIDE),
+            slice(column + left * STRIDE, column + right * STRIDE),
+        )
+        nodes_at = (slice(None), slice(top, bottom + 1), slice(left, right + 1))
+        return Patch(at, Points(self.nodes.x[nodes_at], self.nodes.y[nodes_at], self.nodes.z[nodes_at]))
+
+    def around(self, distance: Field) -> "Patch | None":
+        """The smaller patch that holds a shape, whose distance is given at the nodes."""
+        return self.cut(distance.min(axis=0) < NODE_MARGIN_MM)
+
+    @property
+    def nodes_at(self) -> tuple[slice, slice, slice]:
+        """The nodes' sheets, rows and columns on the canvas."""
+        rows, columns = (slice(s.start // STRIDE, s.stop // STRIDE + 1) for s in self.at[1:])
+        return (slice(None), rows, columns)
+
     @cached_property
     def points(self) -> Points:
         """Coordinates of every pixel: for shapes too thin for the nodes."""
@@ -57,25 +83,26 @@ class Canvas:
         self.nodes = nodes.astype(np.float32)
         self.edge_mm = edge_mm
         sheets, rows, columns = nodes.shape[1:]
-        self.image = np.zeros((sheets, (rows - 1) * STRIDE, (columns - 1) * STRIDE), np.float32)
-
-    def whole(self) -> Patch:
-        """The patch that covers the whole canvas."""
-        return Patch((slice(None), slice(None), slice(None)), Points(*self.nodes))
+        height, width = (rows - 1) * STRIDE, (columns - 1) * STRIDE
+        self.image = np.zeros((sheets, height, width), np.float32)
+        self.whole = Patch((slice(None), slice(0, height), slice(0, width)), Points(*self.nodes))
+        self._middle = self.nodes.mean(axis=1)
+        self._depth_mm = float(np.abs(self.nodes - self._middle[:, None]).max())
+        self._lowest, self._highest = self._middle.min(axis=(1, 2)), self._middle.max(axis=(1, 2))
 
     def within(self, low: Point, high: Point) -> Patch | None:
         """The patch that covers the box from `low` to `high`, or none where the box lies outside the picture."""
-        inside = np.ones(self.nodes.shape[1:], bool)
-        for axis, least, most in zip(self.nodes, low, high, strict=True):
-            inside &= (axis > least - NODE_MARGIN_MM) & (axis < most + NODE_MARGIN_MM)
-        rows = np.flatnonzero(inside.any(axis=(0, 2)))
-        columns = np.flatnonzero(inside.any(axis=(0, 1)))
-        if not len(rows):
+        reach = self._depth_mm + NODE_MARGIN_MM
+        least, most = np.array(low) - reach, np.array(high) + reach
+        if (most < self._lowest).any() or (least > self._highest).any():
             return None
-        top, bottom = max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 1, inside.shape[1] - 1)
-        left, right = max(int(columns[0]) - 1, 0), min(int(columns[-1]) + 1, inside.shape[2] - 1)
-        at = (slice(None), slice(top * STRIDE, bottom * STRIDE), slice(left * STRIDE, right * STRIDE))
-        return Patch(at, Points(*self.nodes[:, :, top : bottom + 1, left : right + 1]))
+        inside = np.ones(self._middle.shape[1:], bool)
+        for i, axis in enumerate(self._middle):
+            if least[i] > self._lowest[i]:
+                inside &= axis > least[i]
+            if most[i] < self._highest[i]:
+                inside &= axis < most[i]
+        return self.whole.cut(inside)
 
     def paint(self, patch: Patch, distance: Field, signal: Field | float, opacity: Field | float = 1.0) -> None:
         """Cover the inside of a shape, given at the patch's pixels, with a signal; its edge is soft over `edge_mm`."""
@@ -91,15 +118,16 @@ class Canvas:
 
 def upsampled(nodes: Field) -> Field:
     """Linear interpolation in the plane: `(sheets, n + 1, m + 1)` to `(sheets, 4 n, 4 m)`."""
-    sheets, rows, columns = (nodes.shape[0], *(STRIDE * (length - 1) for length in nodes.shape[1:]))
-    tall = np.empty((sheets, rows, nodes.shape[2]), np.float32)
-    step = (nodes[:, 1:] - nodes[:, :-1]) * np.float32(1 / STRIDE)
+    sheets, rows, columns = nodes.shape
+    wide = np.empty((sheets, rows, STRIDE * (columns - 1)), np.float32)
+    step = (nodes[:, :, 1:] - nodes[:, :, :-1]) * np.float32(1 / STRIDE)
     for k in range(STRIDE):
-        tall[:, k::STRIDE] = nodes[:, :-1] + np.float32(k) * step
-    full = np.empty((sheets, rows, columns), np.float32)
-    step = (tall[:, :, 1:] - tall[:, :, :-1]) * np.float32(1 / STRIDE)
-    for k in range(STRIDE):
-        full[:, :, k::STRIDE] = tall[:, :, :-1] + np.float32(k) * step
+        wide[:, :, k::STRIDE] = nodes[:, :, :-1] + np.float32(k) * step
+    full = np.empty((sheets, STRIDE * (rows - 1), wide.shape[2]), np.float32)
+    step = (wide[:, 1:] - wide[:, :-1]) * np.float32(1 / STRIDE)
+    full[:, ::STRIDE] = wide[:, :-1]
+    for k in range(1, STRIDE):
+        np.add(full[:, k - 1 :: STRIDE], step, out=full[:, k::STRIDE])
     return full
 
 
@@ -162,6 +190,17 @@ def tube(p: Points, start: Point, end: Point, radius: float, flatness: float = 1
     np.sqrt(dx, out=dx)
     dx -= np.float32(radius)
     return dx
+
+
+def cord(across: Field, along: Field, radius: float) -> Field:
+    """Distance at the pixels to a cord that is thinner than the nodes are apart; its two offsets are given at nodes."""
+    offset, other = upsampled(across), upsampled(along)
+    offset *= offset
+    other *= other
+    offset += other
+    np.sqrt(offset, out=offset)
+    offset -= np.float32(radius)
+    return offset
 
 
 def polyline(p: Points, points: list[Point], radius: float, flatness: float = 1.0) -> Field:

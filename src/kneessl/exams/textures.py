@@ -54,7 +54,7 @@ def _bank() -> dict[str, np.ndarray]:
 
     trabeculae = 0.6 * smooth(0.9, 0.7) + 0.8 * smooth(2.2, 1.6)
     trabeculae -= 2.2 * np.maximum(smooth(0.9, 0.9) - 2.3, 0)
-    sheets = np.minimum(np.abs(smooth(5, 26)), np.abs(smooth(24, 7)))
+    sheets = np.minimum(np.abs(smooth(6, 18)), np.abs(smooth(20, 9)))
     septa = -np.clip(1 - sheets / 0.12, 0, 1) * np.clip(0.4 + 0.5 * smooth(10, 10), 0, 1)
     streaks = np.maximum(smooth(9, 0.8) - 1.5, 0) * np.clip(smooth(20, 12) + 0.3, 0, 2)
     fibres = 0.5 * smooth(12, 0.9) + 0.4 * smooth(2, 1) + 2.5 * streaks
