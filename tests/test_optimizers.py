@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -61,5 +63,5 @@ def test_schedule_warms_up_to_one_and_ends_at_zero():
     assert factors[9] == factors[10] == pytest.approx(1)
     assert factors[55] == pytest.approx(0.5)
     assert factors[100] == pytest.approx(0, abs=1e-12)
-    assert all(a >= b for a, b in zip(factors[9:], factors[10:], strict=False))
+    assert all(a >= b for a, b in pairwise(factors[9:]))
     assert warmup_cosine(0, 10, 0) == 1

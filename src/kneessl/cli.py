@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from inspect import Parameter, signature
+from itertools import pairwise
 from typing import NoReturn
 
 import jsonargparse
@@ -117,7 +118,7 @@ def spell(words: list[str], switches: set[str]) -> list[str]:
     switch may stand without `true`.
     """
     spelled = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word.startswith("--"):
             option, equals, value = word.partition("=")
             option = option[2:].replace("-", "_")
@@ -186,6 +187,6 @@ def main() -> None:
     except UserError as error:
         print(f"kneessl: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("kneessl: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(["kneessl: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         sys.exit(130)

@@ -80,7 +80,7 @@ def make_optimizer(name: OptimizerName, module: nn.Module, lr: float, weight_dec
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=lr)
+    return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
 def warmup_cosine(step: int, steps: int, warmup: int) -> float:

@@ -150,6 +150,10 @@ def pretrain(
     for name in ("slices", "epochs", "accumulate"):
         if settings[name] < 1:
             raise UserError(f"{name} is {settings[name]}; it must be at least 1")
+    if lr is not None and lr <= 0:
+        raise UserError(f"lr is {lr}; it must be above 0")
+    if not 0 <= tau <= 1:
+        raise UserError(f"tau is {tau}; it must be from 0 to 1")
     if not 0 <= warmup_epochs < epochs:
         raise UserError(f"warmup_epochs is {warmup_epochs}; it must be from 0 to less than epochs, which is {epochs}")
     for exam in exams:
@@ -189,8 +193,8 @@ def pretrain(
         title=f"Pre-training: {method}",
         lead=(
             f"{len(exams)} unlabelled {plane} exams, {epochs} epochs. "
-            f"The last epoch's loss was {rows[-1]['loss']:.3f} of 8; features of different exams had standard deviation {rows[-1]['feature_std']:.2f} of 1 "
-            f"and effective rank {rows[-1]['effective_rank']:.1f}."
+            f"The last epoch's loss was {rows[-1]['loss']:.3f} of 8; features of different exams had standard deviation "
+            f"{rows[-1]['feature_std']:.2f} of 1 and effective rank {rows[-1]['effective_rank']:.1f}."
         ),
         facts=[("method", method), ("plane", plane), ("exams", str(len(exams))), ("seed", str(seed))],
         data=data_rows(folder, plane, task=None),

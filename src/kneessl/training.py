@@ -6,12 +6,15 @@ import json
 import logging
 import math
 import platform
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import lightning as L
@@ -230,6 +233,42 @@ class ProgressBar(Callback):
             self.bar.close()
 
 
+class StopAsked(Exception):
+    """Ctrl-C was pressed; raised between two batches."""
+
+
+class StopBetweenBatches(Callback):
+    """Ctrl-C ends training between two batches, a second one at once.
+
+    A KeyboardInterrupt raised while a checkpoint is moved into place was swallowed there, and training went on.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take over Ctrl-C, where a signal handler may be set."""
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self.ask)
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Note the wish, and leave the next Ctrl-C to whoever handled it before."""
+        self.asked = True
+        signal.signal(signal.SIGINT, self.before)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop where it was asked for."""
+        if self.asked:
+            raise StopAsked
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give Ctrl-C back."""
+        if hasattr(self, "before") and not self.asked:
+            signal.signal(signal.SIGINT, self.before)
+
+
 def fit(
     module: L.LightningModule,
     loader: torch.utils.data.DataLoader,
@@ -248,9 +287,10 @@ def fit(
 
     Raises:
         UserError: the loss diverged, or the checkpoint cannot be read.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning", message=".*(num_workers|log_every_n_steps|LeafSpec).*")
+    warnings.filterwarnings("ignore", module="lightning", message=".*(num_workers|exists and is not empty|LeafSpec).*")
     log = EpochLog(out)
     saver = ModelCheckpoint(
         dirpath=out / LAST.parent,
@@ -264,7 +304,7 @@ def fit(
         precision=lightning_precision(precision),
         accumulate_grad_batches=accumulate,
         devices=1,
-        callbacks=[log, ProgressBar(title, exams_per_epoch), saver],
+        callbacks=[StopBetweenBatches(), log, ProgressBar(title, exams_per_epoch), saver],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -275,5 +315,8 @@ def fit(
             torch.load(checkpoint, map_location="meta", weights_only=True)
         except Exception as error:
             raise UserError(f"{checkpoint} cannot be read; remove the run folder and start again") from error
-    trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    except StopAsked:
+        raise KeyboardInterrupt("the same command with --resume goes on after the last whole epoch") from None
     return log.rows

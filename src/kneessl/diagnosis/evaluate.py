@@ -37,7 +37,9 @@ def evaluate(
     """
     models = {path.resolve().name: path for path in (model, against) if path is not None}
     if against is not None and len(models) == 1:
-        raise UserError(f"{model} and {against} bear the same folder name; rename one, so that the report can name both")
+        raise UserError(
+            f"{model} and {against} bear the same folder name; rename one, so that the report can name both"
+        )
     for name, summary in evaluate_models(models, data, split, out or model).items():
         print(f"{name}\n{describe(summary)}")
     print(f"report: {(out or model) / 'report.html'}")

@@ -55,7 +55,7 @@ class FineTuning(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, object]:
         """Adam; x 0.1 after 18 and 24 of the thesis's 30 epochs, and at the same shares of any other number."""
-        optimizer = torch.optim.Adam(self.classifier.parameters(), lr=self.lr)
+        optimizer = torch.optim.Adam(self.classifier.parameters(), lr=self.lr, fused=True)
         epochs = self.trainer.max_epochs or 1
         milestones = [round(0.6 * epochs), round(0.8 * epochs)]
         return {

@@ -36,5 +36,6 @@ def collapse_warning(std: float, rank: float) -> str | None:
         return None
     return (
         f"the features have collapsed (standard deviation {std:.3f} of 1, effective rank {rank:.1f}): "
-        "all exams look alike to the encoder, so do not use it; train again with a smaller --lr, larger --batch, or --tau nearer to 1"
+        "all exams look alike to the encoder, so do not use it; "
+        "train again with a smaller --lr, larger --batch, or --tau nearer to 1"
     )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kneessl.exams import anatomy
-from kneessl.exams.anatomy import Anatomy, Compartment, Contrast
-from kneessl.exams.shapes import Canvas, Field, Patch, Point, ease, ellipsoid, meet, polyline, tube, upsampled
+from kneessl.exams.anatomy import Anatomy, Compartment
+from kneessl.exams.painting import Contrast, cruciate_patch, meniscus_patch, paint_acl
+from kneessl.exams.shapes import Canvas, Field, Patch, Point, ease, ellipsoid, meet, polyline, through, tube, upsampled
 from kneessl.exams.textures import Textures
 
 
@@ -115,61 +116,59 @@ def _torn_fibres(p: Patch, tissue: Contrast, textures: Textures) -> Field:
 
 
 def _clear_acl(canvas: Canvas, p: Patch, shape: Field, tissue: Contrast, textures: Textures) -> None:
-    cleft = 0.3 * tissue.fat + 0.35 * tissue.synovium + 0.35 * tissue.fluid
+    cleft = 0.4 * tissue.fat + 0.4 * tissue.synovium + 0.2 * tissue.fluid
     signal = cleft * (1 + 0.3 * textures.septa[p.at] + 0.1 * textures.mottle[p.at])
-    canvas.paint(p, shape - 0.8, signal)
+    canvas.fill(p, shape - 0.8, signal)
 
 
 def _paint_gap(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
-    p = anatomy.cruciate_patch(canvas)
+    p = cruciate_patch(canvas)
     if p is None:
         return
-    shape = upsampled(anatomy.acl(p.nodes, a))
+    shape = anatomy.acl(p.nodes, a)
     x, y, z = _acl_point(a, lesion.place)
     half = lesion.extent_mm / 2
-    hole = ellipsoid(p.points, (x, y, z), (a.acl_radius_mm + 2, half, half))
-    near = 1 - ease(hole, 0, 5)
-    canvas.paint(p, shape - 0.6, _torn_fibres(p, tissue, textures), opacity=0.75 * lesion.strength * near)
+    hole = ellipsoid(p.nodes, (x, y, z), (a.acl_radius_mm + 2, half, half))
+    near = upsampled(through(1 - ease(hole, 0, 5)))
+    canvas.fill(p, shape - 0.6, _torn_fibres(p, tissue, textures), opacity=0.75 * lesion.strength * near)
     haze = 0.5 * (tissue.fluid + tissue.oedema) * (1 + 0.12 * textures.trabeculae[p.at])
-    canvas.paint(p, meet(hole, shape - 2, 2), haze, opacity=lesion.strength)
+    canvas.fill(p, meet(hole, shape - 2, 2), haze, opacity=lesion.strength)
 
 
 def _paint_swelling(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
-    p = anatomy.cruciate_patch(canvas)
+    p = cruciate_patch(canvas)
     if p is None:
         return
     x, y, z = _acl_point(a, lesion.place)
-    n = p.points
+    n = p.nodes
     bulge = 2.2 * (1 - ease(np.sqrt(np.square(n.x - x) + np.square(n.y - y) + np.square(n.z - z)), 4, 15))
-    canvas.paint(
-        p, upsampled(anatomy.acl(p.nodes, a)) - bulge, _torn_fibres(p, tissue, textures), opacity=lesion.strength
-    )
+    canvas.fill(p, anatomy.acl(p.nodes, a) - bulge, _torn_fibres(p, tissue, textures), opacity=lesion.strength)
 
 
 def _paint_absent(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
-    p = anatomy.cruciate_patch(canvas)
+    p = cruciate_patch(canvas)
     if p is not None:
-        _clear_acl(canvas, p, upsampled(anatomy.acl(p.nodes, a)), tissue, textures)
+        _clear_acl(canvas, p, anatomy.acl(p.nodes, a), tissue, textures)
 
 
 def _paint_wavy(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
-    p = anatomy.cruciate_patch(canvas)
+    p = cruciate_patch(canvas)
     if p is None:
         return
-    _clear_acl(canvas, p, upsampled(anatomy.acl(p.nodes, a)), tissue, textures)
+    _clear_acl(canvas, p, anatomy.acl(p.nodes, a), tissue, textures)
     x, y, z = a.acl_tibia
     sag = 6 + 10 * lesion.place
     course = [(x, y, z)]
     for step in (0.25, 0.5, 0.75, 1.0):
         bow = 2.2 * (-1 if step in (0.25, 0.75) else 1)
         course.append((x + 5 * step, y + 22 * step, z + 3 + sag * step + bow))
-    slack = polyline(p.points, course, 0.6 * a.acl_radius_mm)
-    anatomy.paint_acl(canvas, p, slack, a, tissue, textures)
-    canvas.paint(p, slack, _torn_fibres(p, tissue, textures), opacity=0.4)
+    slack = polyline(p.nodes, course, 0.6 * a.acl_radius_mm)
+    paint_acl(canvas, p, slack, a, tissue, textures)
+    canvas.fill(p, slack, _torn_fibres(p, tissue, textures), opacity=0.4)
 
 
 def _paint_partial(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
-    p = anatomy.cruciate_patch(canvas)
+    p = cruciate_patch(canvas)
     if p is None:
         return
     x, y, z = _acl_point(a, lesion.place)
@@ -187,7 +186,7 @@ def _paint_partial(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast,
 
 
 def _paint_meniscal_tear(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
-    p = anatomy.meniscus_patch(canvas, lesion.compartment)
+    p = meniscus_patch(canvas, lesion.compartment)
     if p is None:
         return
     inward, above = anatomy.meniscus_depth(p.points, a, lesion.compartment)
@@ -222,18 +221,17 @@ def _paint_effusion(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast
     if p is None:
         return
     swell = lesion.extent_mm
-    pouch = anatomy.suprapatellar_recess(p.points, a, swell)
+    pouch = anatomy.suprapatellar_recess(p.nodes, a, swell)
     gutters = np.minimum(
-        ellipsoid(p.points, (-35, -16, 24), (0.7 * swell, 13, 20)),
-        ellipsoid(p.points, (35, -16, 24), (0.7 * swell, 13, 20)),
+        ellipsoid(p.nodes, (-35, -16, 24), (0.7 * swell, 13, 20)),
+        ellipsoid(p.nodes, (35, -16, 24), (0.7 * swell, 13, 20)),
     )
-    cleft = ellipsoid(p.points, (1, -33, z - 6), (24, 0.6 * swell, 22))
+    cleft = ellipsoid(p.nodes, (1, -33, z - 6), (24, 0.6 * swell, 22))
     fluid = np.minimum(np.minimum(pouch, gutters), cleft)
     bones = np.minimum(
-        upsampled(anatomy.femur(p.nodes, a)) - np.float32(a.femoral_cartilage_mm),
-        upsampled(anatomy.patella(p.nodes, a)) - 2.6,
+        anatomy.femur(p.nodes, a) - np.float32(a.femoral_cartilage_mm), anatomy.patella(p.nodes, a) - 2.6
     )
-    canvas.paint(p, meet(fluid, 0.5 - bones, 1.5), tissue.fluid * (1 + 0.03 * textures.mottle[p.at]), lesion.strength)
+    canvas.fill(p, meet(fluid, 0.5 - bones, 1.5), tissue.fluid * (1 + 0.03 * textures.mottle[p.at]), lesion.strength)
 
 
 def _paint_bone_bruise(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
@@ -245,11 +243,11 @@ def _paint_bone_bruise(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contr
     p = canvas.within((x - half, y - half, z - half), (x + half, y + half, z + half))
     if p is None:
         return
-    bone = upsampled(anatomy.femur(p.nodes, a)) if femoral else upsampled(anatomy.tibia(p.nodes, a))
-    spot = ellipsoid(p.points, centre, (0.8 * half, half, 0.75 * half)) + 1.2 * textures.mottle[p.at]
+    bone = anatomy.femur(p.nodes, a) if femoral else anatomy.tibia(p.nodes, a)
+    spot = upsampled(through(ellipsoid(p.nodes, centre, (0.8 * half, half, 0.75 * half)))) + 1.2 * textures.mottle[p.at]
     depth = 1 - ease(spot, -0.6 * half, 0)
     signal = tissue.oedema * (1 + 0.08 * textures.trabeculae[p.at])
-    canvas.paint(p, bone + 1.3, signal, opacity=lesion.strength * depth)
+    canvas.fill(p, bone + 1.3, signal, opacity=lesion.strength * depth)
 
 
 def _paint_cartilage_defect(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
@@ -259,12 +257,13 @@ def _paint_cartilage_defect(canvas: Canvas, lesion: Lesion, a: Anatomy, tissue: 
     p = canvas.within((x - half, y - half, -4), (x + half, y + half, 14))
     if p is None:
         return
-    bone = upsampled(anatomy.femur(p.nodes, a))
-    layer = np.maximum(bone - np.float32(a.femoral_cartilage_mm) - 0.2, 0.3 - bone)
+    bone = anatomy.femur(p.nodes, a)
+    surface = upsampled(bone)
+    layer = np.maximum(surface - np.float32(a.femoral_cartilage_mm) - 0.2, 0.3 - surface)
     hole = np.maximum(tube(p.points, (x, y, -10), (x, y, 12), half), layer)
     canvas.paint(p, hole, tissue.fluid, opacity=lesion.strength)
-    beneath = ellipsoid(p.points, (x, y, 3), (half, half, 6))
-    canvas.paint(p, bone + 1, tissue.oedema, opacity=0.6 * lesion.strength * (1 - ease(beneath, -3, 0)))
+    beneath = 1 - ease(ellipsoid(p.nodes, (x, y, 3), (half, half, 6)), -3, 0)
+    canvas.fill(p, bone + 1, tissue.oedema, opacity=0.6 * lesion.strength * upsampled(through(beneath)))
 
 
 Painter = Callable[[Canvas, Lesion, Anatomy, Contrast, Textures], None]

@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +40,12 @@ def phantom(
 ) -> None:
     """Write an exam folder of synthetic knees with labels, in three planes.
 
-    It learns nothing from any patient: every knee is made of implicit shapes. Findings are drawn so that each split has its
-    share to the nearest exam; ACL and meniscal tears fall independently of each other among the abnormal exams. An ACL tear
-    is accompanied by a bone bruise in half of the exams and by an effusion in half, a meniscal tear by an effusion in three of
-    ten and a cartilage defect in two of ten, as happens in patients; nothing else in a picture goes with its labels.
-    `lesions.csv` gives each lesion's box by plane and slice; its column `finding` says `abnormal` for what is no tear.
+    No patient's data goes into it: every knee is made of implicit shapes. Findings are dealt out so that each split has
+    its share to the nearest exam; ACL and meniscal tears fall independently of each other among the abnormal exams. As
+    in patients, an ACL tear comes with a bone bruise in half of the exams and with an effusion in half, a meniscal tear
+    with an effusion in three of ten and a cartilage defect in two of ten; nothing else in a picture goes with its
+    labels. `lesions.csv` gives each lesion's box by plane and slice; its column `finding` says `abnormal` for what is
+    no tear.
 
     Args:
         out: Folder to make; it must not exist yet.
@@ -149,7 +149,8 @@ def _write_exam(folder: Path, plan: Plan) -> tuple[list[Provenance], list[tuple[
     """Write the three series of one exam; its lines for `exams.csv` and `lesions.csv`."""
     knee = draw_knee(plan)
     source = hashlib.sha256(f"kneessl phantom, seed {plan.seed}, exam {plan.number}".encode()).hexdigest()
-    lines, rows = [], []
+    lines: list[Provenance] = []
+    rows: list[tuple[str | int, ...]] = []
     for plane in PLANES:
         volume, boxes = scan_knee(knee, plane)
         write_series(folder, plan.split, plane, plan.exam, volume)
@@ -208,6 +209,6 @@ def _check(exams: int, seed: int, valid_fraction: float, prevalences: dict[str, 
     for task in ("acl", "meniscus"):
         if prevalences[task] > prevalences["abnormal"]:
             raise UserError(
-                f"{task} is {prevalences[task]}, more than abnormal, {prevalences['abnormal']}; every exam with a tear is "
-                "abnormal, so raise abnormal or lower the other"
+                f"{task} is {prevalences[task]}, more than abnormal, {prevalences['abnormal']}; every exam "
+                "with a tear is abnormal, so raise abnormal or lower the other"
             )

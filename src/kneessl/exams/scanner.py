@@ -5,16 +5,17 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy import fft
 
-from kneessl.exams.anatomy import Anatomy, Contrast, paint_knee
+from kneessl.exams.anatomy import Anatomy
 from kneessl.exams.folder import SIDE, Plane
 from kneessl.exams.lesions import Lesion, paint_lesion
+from kneessl.exams.painting import Contrast, paint_knee
 from kneessl.exams.shapes import STRIDE, Canvas, Field, upsampled
 from kneessl.exams.textures import draw_textures
 
 PROTON_DENSITY = Contrast(
     fat=0.86,
     marrow=0.60,
-    muscle=0.25,
+    muscle=0.22,
     cartilage=0.40,
     fluid=0.66,
     synovium=0.44,
@@ -53,11 +54,11 @@ CENTRE_MM: dict[Plane, tuple[float, float, float]] = {
     "axial": (0, 4, 14),
 }
 """Middle of the field of view from the joint's origin: left, posterior, superior."""
-COVERAGE_MM: dict[Plane, float] = {"sagittal": 92, "coronal": 98, "axial": 108}
+COVERAGE_MM: dict[Plane, float] = {"sagittal": 96, "coronal": 98, "axial": 104}
 
 
 SHEETS = (-0.25, 0.25)
-"""Where in a slice's thickness it is sampled; the mean over them is its partial volume."""
+"""Where in a slice's thickness its shapes are measured, see `Canvas`."""
 
 
 FIELD_OF_VIEW_MM: dict[Plane, tuple[float, float]] = {
@@ -172,7 +173,7 @@ def draw_scan(rng: np.random.Generator, plane: Plane) -> Scan:
             float(rng.normal(0, 0.08)),
             float(rng.uniform(0.1, 0.45)),
         ),
-        white=float(rng.uniform(0.95, 1.15)),
+        white=float(rng.uniform(0.85, 1.1)),
     )
 
 
@@ -203,13 +204,12 @@ def render(
     for i in range(scan.slices):
         canvas = Canvas(nodes[:, i], scan.pixel_mm)
         paint_knee(canvas, anatomy, scan.tissue, textures[i])
-        sound[i] = canvas.image.mean(axis=0)
+        sound[i] = canvas.image[0]
         before = sound[i]
         for lesion, change in zip(lesions, changes, strict=True):
             paint_lesion(canvas, lesion, anatomy, scan.tissue, textures[i])
-            after = canvas.image.mean(axis=0)
-            change[i] = after - before
-            before = after
+            change[i] = canvas.image[0] - before
+            before = canvas.image[0].copy()
     gain = _coil_gain(scan)
     sound *= gain
     white = scan.white * max(float(np.percentile(sound[:, ::2, ::2], 99.5)), 0.75 * scan.tissue.fluid)
@@ -263,16 +263,17 @@ def _coil_gain(scan: Scan) -> Field:
 
 def _acquired(signal: Field, scan: Scan, rng: np.random.Generator) -> Field:
     """What the scanner reconstructs: noise in both channels, k-space cut off along rows, magnitude."""
-    channels = np.empty(signal.shape, np.complex64)
-    channels.real = rng.standard_normal(signal.shape, np.float32)
-    channels.imag = channels.real[::-1, ::-1, ::-1]  # as good as independent at any one pixel, and half the work
-    channels *= np.float32(scan.noise)
-    channels += signal
-    space = fft.fft(channels, axis=1, overwrite_x=True)
-    keep = np.abs(np.fft.fftfreq(SIDE, 1 / SIDE))
-    taper = np.clip((scan.phase_lines / 2 - keep) / 12 + 0.5, 0, 1).astype(np.float32)
-    space *= taper[:, None]
-    return np.abs(fft.ifft(space, axis=1, overwrite_x=True))
+    frequency = np.abs(np.fft.fftfreq(SIDE, 1 / SIDE))
+    taper = np.clip((scan.phase_lines / 2 - frequency) / 12 + 0.5, 0, 1).astype(np.float32)[:, None]
+    picture = np.empty_like(signal)
+    channels = np.empty((SIDE, SIDE), np.complex64)
+    for i in range(len(signal)):
+        noise = rng.standard_normal((SIDE, SIDE), np.float32)
+        noise *= np.float32(scan.noise)
+        channels.real = signal[i] + noise
+        channels.imag = noise[::-1, ::-1]  # as good as independent at any one pixel, and half the work
+        picture[i] = np.abs(fft.ifft(fft.fft(channels, axis=0) * taper, axis=0))
+    return picture
 
 
 VISIBLE = 0.06

@@ -1,17 +1,18 @@
 """Implicit shapes in millimetres, and the canvas on which they are painted.
 
-Knee coordinates: x grows from medial to lateral, y from anterior to posterior, z from inferior to superior; the origin lies
-between the two condyles at the level of the joint line. A shape is its signed distance in mm, negative inside; for ellipsoids
-and what is made of them the distance is exact only near the surface, which is where it is used.
+Knee coordinates: x grows from medial to lateral, y from anterior to posterior, z from inferior to superior; the origin
+lies between the two condyles at the level of the joint line. A shape is its signed distance in mm, negative inside; for
+ellipsoids and what is made of them the distance is exact only near the surface, which is where it is used.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import pairwise
 
 import numpy as np
 
 Field = np.ndarray
-"""Float32 values at sample points, `(sheets, rows, columns)`."""
+"""Float32 values at sample points, `(sheets, rows, columns)`: two sheets for distances, one for what is seen."""
 Point = tuple[float, float, float]
 """x, y, z in mm."""
 
@@ -39,13 +40,13 @@ class Patch:
     nodes: Points
     """Coordinates of every fourth row and column; `upsampled` takes a distance from here to the pixels."""
 
-    def cut(self, near: np.ndarray) -> "Patch | None":
-        """The smaller patch about the nodes marked in `near`, boolean `(rows, columns)`; none where none is."""
-        rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
-        if not len(rows):
+    def cut(self, rows: np.ndarray, columns: np.ndarray) -> "Patch | None":
+        """The smaller patch about the rows and columns of nodes that are marked; none where none is."""
+        marked_rows, marked_columns = np.flatnonzero(rows), np.flatnonzero(columns)
+        if not len(marked_rows) or not len(marked_columns):
             return None
-        top, bottom = max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 1, near.shape[0] - 1)
-        left, right = max(int(columns[0]) - 1, 0), min(int(columns[-1]) + 1, near.shape[1] - 1)
+        top, bottom = max(int(marked_rows[0]) - 1, 0), min(int(marked_rows[-1]) + 1, len(rows) - 1)
+        left, right = max(int(marked_columns[0]) - 1, 0), min(int(marked_columns[-1]) + 1, len(columns) - 1)
         row, column = self.at[1].start, self.at[2].start
         at = (
             slice(None),
@@ -55,9 +56,17 @@ class Patch:
         nodes_at = (slice(None), slice(top, bottom + 1), slice(left, right + 1))
         return Patch(at, Points(self.nodes.x[nodes_at], self.nodes.y[nodes_at], self.nodes.z[nodes_at]))
 
-    def around(self, distance: Field) -> "Patch | None":
-        """The smaller patch that holds a shape, whose distance is given at the nodes."""
-        return self.cut(distance.min(axis=0) < NODE_MARGIN_MM)
+    def around(self, distance: Field) -> "tuple[Patch, Field] | None":
+        """The smaller patch that holds a shape, and its distance there, both at nodes; none where it is elsewhere."""
+        near = distance.min(axis=0) < NODE_MARGIN_MM
+        patch = self.cut(near.any(axis=1), near.any(axis=0))
+        if patch is None:
+            return None
+        top, left = (
+            (inner.start - outer.start) // STRIDE for inner, outer in zip(patch.at[1:], self.at[1:], strict=True)
+        )
+        height, width = patch.nodes.x.shape[1:]
+        return patch, distance[:, top : top + height, left : left + width]
 
     @property
     def nodes_at(self) -> tuple[slice, slice, slice]:
@@ -72,41 +81,59 @@ class Patch:
 
 
 class Canvas:
-    """A few thin sheets through the thickness of one slice, onto which tissues are painted in turn.
+    """One slice with its thickness, onto which tissues are painted in turn.
 
     Args:
-        nodes: Knee coordinates in mm of every fourth row and column, `(3, sheets, side / 4 + 1, side / 4 + 1)`.
-        edge_mm: Width over which one tissue turns into the next; about one pixel.
+        nodes: Knee coordinates in mm of every fourth row and column, on two sheets a quarter of the slice's thickness
+            before and behind its middle, `(3, 2, side / 4 + 1, side / 4 + 1)`.
+        edge_mm: Width over which one tissue turns into the next in the plane; about one pixel.
     """
 
     def __init__(self, nodes: np.ndarray, edge_mm: float) -> None:
         self.nodes = nodes.astype(np.float32)
         self.edge_mm = edge_mm
-        sheets, rows, columns = nodes.shape[1:]
+        rows, columns = nodes.shape[2:]
         height, width = (rows - 1) * STRIDE, (columns - 1) * STRIDE
-        self.image = np.zeros((sheets, height, width), np.float32)
+        self.image = np.zeros((1, height, width), np.float32)
         self.whole = Patch((slice(None), slice(0, height), slice(0, width)), Points(*self.nodes))
-        self._middle = self.nodes.mean(axis=1)
-        self._depth_mm = float(np.abs(self.nodes - self._middle[:, None]).max())
-        self._lowest, self._highest = self._middle.min(axis=(1, 2)), self._middle.max(axis=(1, 2))
+        self._row_low, self._row_high = self.nodes.min(axis=(1, 3)), self.nodes.max(axis=(1, 3))
+        self._low, self._high = self._row_low.min(axis=1).tolist(), self._row_high.max(axis=1).tolist()
+        self._column_low, self._column_high = self.nodes.min(axis=(1, 2)), self.nodes.max(axis=(1, 2))
 
     def within(self, low: Point, high: Point) -> Patch | None:
         """The patch that covers the box from `low` to `high`, or none where the box lies outside the picture."""
-        reach = self._depth_mm + NODE_MARGIN_MM
-        least, most = np.array(low) - reach, np.array(high) + reach
-        if (most < self._lowest).any() or (least > self._highest).any():
+        extent = zip(self._low, self._high, low, high, strict=True)
+        if any(most < lower - NODE_MARGIN_MM or least > upper + NODE_MARGIN_MM for least, most, lower, upper in extent):
             return None
-        inside = np.ones(self._middle.shape[1:], bool)
-        for i, axis in enumerate(self._middle):
-            if least[i] > self._lowest[i]:
-                inside &= axis > least[i]
-            if most[i] < self._highest[i]:
-                inside &= axis < most[i]
-        return self.whole.cut(inside)
+        least, most = np.array(low)[:, None] - NODE_MARGIN_MM, np.array(high)[:, None] + NODE_MARGIN_MM
+        rows = ((self._row_high > least) & (self._row_low < most)).all(axis=0)
+        columns = ((self._column_high > least) & (self._column_low < most)).all(axis=0)
+        return self.whole.cut(rows, columns)
+
+    def fill(self, patch: Patch, distance: Field, signal: Field | float, opacity: Field | float = 1.0) -> None:
+        """Cover the inside of a smooth shape, whose distance is given at the patch's nodes, with a signal."""
+        self._cover(patch, upsampled(self._softened(distance)), signal, opacity)
 
     def paint(self, patch: Patch, distance: Field, signal: Field | float, opacity: Field | float = 1.0) -> None:
-        """Cover the inside of a shape, given at the patch's pixels, with a signal; its edge is soft over `edge_mm`."""
-        cover = distance * np.float32(-1 / self.edge_mm)
+        """Cover the inside of a shape, whose distance is given at the patch's pixels, with a signal."""
+        self._cover(patch, self._softened(distance), signal, opacity)
+
+    def _softened(self, distance: Field) -> Field:
+        """How far inside each point is, in widths of the edge there, `(1, rows, columns)`.
+
+        Where a surface runs oblique to the slice, the slice's thickness blurs it: its distance then differs between the
+        two sheets, which are half the thickness apart.
+        """
+        front, back = distance[:1], distance[1:]
+        width = np.abs(front - back)
+        width *= 2
+        width += np.float32(self.edge_mm)
+        inside = front + back
+        inside *= np.float32(-0.5)
+        inside /= width
+        return inside
+
+    def _cover(self, patch: Patch, cover: Field, signal: Field | float, opacity: Field | float) -> None:
         cover += np.float32(0.5)
         np.clip(cover, 0, 1, out=cover)
         if not isinstance(opacity, float) or opacity != 1.0:
@@ -116,19 +143,26 @@ class Canvas:
         region += cover
 
 
+def through(field: Field) -> Field:
+    """Mean over the sheets, `(1, rows, columns)`."""
+    return 0.5 * (field[:1] + field[1:])
+
+
 def upsampled(nodes: Field) -> Field:
     """Linear interpolation in the plane: `(sheets, n + 1, m + 1)` to `(sheets, 4 n, 4 m)`."""
     sheets, rows, columns = nodes.shape
     wide = np.empty((sheets, rows, STRIDE * (columns - 1)), np.float32)
-    step = (nodes[:, :, 1:] - nodes[:, :, :-1]) * np.float32(1 / STRIDE)
+    between = nodes[:, :, :-1]
+    step = (nodes[:, :, 1:] - between) * np.float32(1 / STRIDE)
     for k in range(STRIDE):
-        wide[:, :, k::STRIDE] = nodes[:, :, :-1] + np.float32(k) * step
-    full = np.empty((sheets, STRIDE * (rows - 1), wide.shape[2]), np.float32)
+        wide[:, :, k::STRIDE] = between
+        between = between + step
+    full = np.empty((sheets, rows - 1, STRIDE, wide.shape[2]), np.float32)
     step = (wide[:, 1:] - wide[:, :-1]) * np.float32(1 / STRIDE)
-    full[:, ::STRIDE] = wide[:, :-1]
+    full[:, :, 0] = wide[:, :-1]
     for k in range(1, STRIDE):
-        np.add(full[:, k - 1 :: STRIDE], step, out=full[:, k::STRIDE])
-    return full
+        np.add(full[:, :, k - 1], step, out=full[:, :, k])
+    return full.reshape(sheets, -1, wide.shape[2])
 
 
 def ellipsoid(p: Points, centre: Point, radii: Point, lean: tuple[float, float] = (0.0, 0.0)) -> Field:
@@ -205,10 +239,17 @@ def cord(across: Field, along: Field, radius: float) -> Field:
 
 def polyline(p: Points, points: list[Point], radius: float, flatness: float = 1.0) -> Field:
     """Rods joined end to end."""
-    distance = tube(p, points[0], points[1], radius, flatness)
-    for start, end in zip(points[1:-1], points[2:], strict=True):
-        np.minimum(distance, tube(p, start, end, radius, flatness), out=distance)
-    return distance
+    return reduce(np.minimum, (tube(p, start, end, radius, flatness) for start, end in pairwise(points)))
+
+
+def strap(p: Points, start: Point, end: Point, half_width_mm: float, half_thickness_mm: float, turned: bool) -> Field:
+    """A flat strap between two points that differ mostly in z; it faces front, or the side where it is turned."""
+    share = (p.z - start[2]) / (end[2] - start[2])
+    dx = p.x - (start[0] + share * (end[0] - start[0]))
+    dy = p.y - (start[1] + share * (end[1] - start[1]))
+    wide, thin = (dy, dx) if turned else (dx, dy)
+    section = (np.sqrt(np.square(wide / half_width_mm) + np.square(thin / half_thickness_mm)) - 1) * half_thickness_mm
+    return np.maximum(section, (np.abs(share - 0.5) - 0.5) * abs(start[2] - end[2]))
 
 
 def arch(start: Point, control: Point, end: Point, pieces: int = 7) -> list[Point]:

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from kneessl.exams.folder import SIDE
 
-BANK = 6
+BANK = 4
 """Tileable pictures of each texture; a slice takes one of them, shifted at random."""
 
 

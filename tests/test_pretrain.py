@@ -1,0 +1,175 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from kneessl.errors import UserError
+from kneessl.methods.byol import BYOL
+from kneessl.nets.encoder import ClipEncoder
+from kneessl.pretrain import Pretraining, pretrain
+from kneessl.training import lightning_precision
+from kneessl.views.augment import T_PRIME, T
+from kneessl.views.preprocess import Preprocessing
+
+TINY = {"slices": 2, "size": 32, "batch": 4, "epochs": 3, "warmup_epochs": 1, "hidden": 16, "dim": 8}
+"""Small enough for seconds; float32, so that equality does not depend on the processor."""
+
+
+def tiny(knees: Path, out: Path, **changes) -> None:
+    pretrain(knees, out, **(TINY | {"precision": "float32"} | changes))
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def command(knees: Path, out: Path) -> list[str]:
+    words = [f"--{k}={v}" for k, v in TINY.items()]
+    code = "from kneessl.cli import main; main()"
+    return [sys.executable, "-c", code, "pretrain", str(knees), "--out", str(out), "--precision=float32", *words]
+
+
+@pytest.fixture(scope="module")
+def unbroken(knees, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    tiny(knees, out)
+    return out
+
+
+def assert_equal_weights(a: Path, b: Path) -> None:
+    first, second = load_file(a / "encoder.safetensors"), load_file(b / "encoder.safetensors")
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_a_run_folder_holds_what_the_readme_says(unbroken, knees):
+    assert len(rows(unbroken)) == 3
+    assert {"epoch", "loss", "lr", "feature_std", "effective_rank", "exams_per_s", "seconds"} == set(rows(unbroken)[0])
+    record = json.loads((unbroken / "run.json").read_text())
+    assert record["exams"] == 12
+    assert record["fingerprint"] == Preprocessing(32).fingerprint()
+    assert yaml.safe_load((unbroken / "config.yaml").read_text())["hidden"] == 16
+    html = (unbroken / "report.html").read_text()
+    assert "view T" in html
+    assert not list(unbroken.rglob("*.partial"))
+    torch.load(unbroken / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(unbroken, knees, tmp_path):
+    tiny(knees, tmp_path / "again")
+    assert_equal_weights(unbroken, tmp_path / "again")
+    tiny(knees, tmp_path / "other", seed=1)
+    with pytest.raises(AssertionError):
+        assert_equal_weights(unbroken, tmp_path / "other")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(unbroken, knees, tmp_path, how):
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(knees, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have had it ignored
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how], "stopped before its end"
+    assert "Traceback" not in stderr
+    assert ("--resume" in stderr) == (how == signal.SIGINT)
+    tiny(knees, out, resume=True)
+    assert_equal_weights(unbroken, out)
+    assert [(r["epoch"], r["loss"]) for r in rows(out)] == [(r["epoch"], r["loss"]) for r in rows(unbroken)]
+
+
+def test_a_finished_run_resumes_to_itself(unbroken, knees, tmp_path):
+    before = load_file(unbroken / "encoder.safetensors")
+    tiny(knees, unbroken, resume=True)
+    after = load_file(unbroken / "encoder.safetensors")
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert len(rows(unbroken)) == 3
+
+
+def test_a_run_in_the_way_or_with_other_settings_is_refused(unbroken, knees, tmp_path):
+    with pytest.raises(UserError, match="already holds a run; add --resume"):
+        tiny(knees, unbroken)
+    with pytest.raises(UserError, match=r"other settings than now asked for \(seed, tau\)"):
+        tiny(knees, unbroken, seed=5, tau=0.5, resume=True)
+    (tmp_path / "mine.txt").write_text("do not touch")
+    with pytest.raises(UserError, match="not empty"):
+        tiny(knees, tmp_path)
+    damaged = tmp_path / "damaged"
+    tiny(knees, damaged, epochs=2)
+    (damaged / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be read"):
+        tiny(knees, damaged, epochs=2, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 1}, "at least 2 exams a batch"),
+        ({"batch": 13}, "12 sagittal training exams"),
+        ({"slices": 0}, "slices is 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"warmup_epochs": 3}, "warmup_epochs is 3"),
+        ({"plane": "axial"}, "holds no series"),
+        ({"size": 8}, "size is 8"),
+        ({"lr": -1.0}, "lr is -1"),
+        ({"tau": 1.5}, "tau is 1.5"),
+    ],
+)
+def test_wrong_settings_leave_no_run_behind(knees, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny(knees, tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_divergence_is_said_in_a_sentence(knees, tmp_path):
+    with pytest.raises(UserError, match="training diverged"):
+        tiny(knees, tmp_path / "run", lr=1e30, warmup_epochs=0)
+
+
+def module(tmp_path: Path, accumulate: int = 1) -> tuple[Pretraining, L.Trainer]:
+    torch.manual_seed(0)
+    method = BYOL(ClipEncoder("max"), hidden=16, dim=8, tau=0.9)
+    pretraining = Pretraining(method, Preprocessing(32), T, T_PRIME, "lars", 0.1, 1e-6, 0, 0, tmp_path)
+    trainer = L.Trainer(
+        max_epochs=1, accumulate_grad_batches=accumulate, logger=False, enable_progress_bar=False,
+        enable_checkpointing=False, enable_model_summary=False, accelerator="cpu",
+    )  # fmt: skip
+    return pretraining, trainer
+
+
+def test_the_target_moves_after_optimiser_steps_only(tmp_path):
+    pretraining, trainer = module(tmp_path, accumulate=2)
+    progress = []
+    pretraining.method.after_step = progress.append
+    clips = torch.randint(0, 255, (16, 2, 256, 256), dtype=torch.uint8)
+    dataset = torch.utils.data.TensorDataset(clips, torch.arange(16))
+    trainer.fit(pretraining, torch.utils.data.DataLoader(dataset, batch_size=2))
+    assert progress == [0, 0.25, 0.5, 0.75], "8 micro-batches are 4 steps, k / K for k from 0"
+
+
+def test_precision_auto_takes_what_the_processor_has():
+    assert lightning_precision("float32") == "32-true"
+    assert lightning_precision("bf16") == "bf16-mixed"
+    assert lightning_precision("auto") in {"32-true", "bf16-mixed"}
+
+
+def test_bf16_trains_to_nearly_the_same_loss(unbroken, knees, tmp_path):
+    tiny(knees, tmp_path / "bf16", precision="bf16")
+    for a, b in zip(rows(unbroken), rows(tmp_path / "bf16"), strict=True):
+        assert float(b["loss"]) == pytest.approx(float(a["loss"]), abs=0.3)
