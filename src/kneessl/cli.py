@@ -28,7 +28,7 @@ class Command:
 COMMANDS = {
     "demo": Command("kneessl.demo:demo", (), "the whole way on synthetic knees, in minutes", "kneessl demo"),
     "phantom": Command(
-        "kneessl.exams.phantom:phantom",
+        "kneessl.exams.phantom.command:phantom",
         ("out",),
         "write an exam folder of synthetic knees",
         "kneessl phantom knees --exams 120 --seed 0",

@@ -193,8 +193,9 @@ def pretrain(
         title=f"Pre-training: {method}",
         lead=(
             f"{len(exams)} unlabelled {plane} exams, {epochs} epochs. "
-            f"The last epoch's loss was {rows[-1]['loss']:.3f} of 8; features of different exams had standard deviation "
-            f"{rows[-1]['feature_std']:.2f} of 1 and effective rank {rows[-1]['effective_rank']:.1f}."
+            f"The last epoch's loss was {rows[-1]['loss']:.3f} of 8; features of different exams had "
+            f"standard deviation {rows[-1]['feature_std']:.2f} of 1 "
+            f"and effective rank {rows[-1]['effective_rank']:.1f}."
         ),
         facts=[("method", method), ("plane", plane), ("exams", str(len(exams))), ("seed", str(seed))],
         data=data_rows(folder, plane, task=None),

@@ -8,8 +8,8 @@ import pytest
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder
-from kneessl.exams.lesions import ACL_KINDS, MENISCUS_KINDS, OTHER_KINDS, draw_lesions
-from kneessl.exams.phantom import LESION_COLUMNS, TASKS, Plan, draw_knee, phantom, plan_exams, scan_knee
+from kneessl.exams.phantom.command import LESION_COLUMNS, TASKS, Plan, draw_knee, phantom, plan_exams, scan_knee
+from kneessl.exams.phantom.lesions import ACL_KINDS, MENISCUS_KINDS, OTHER_KINDS, draw_lesions
 
 EXAMS = 6
 SHARES = {"abnormal": 0.806, "acl": 0.233, "meniscus": 0.371}

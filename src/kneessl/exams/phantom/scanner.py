@@ -5,12 +5,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy import fft
 
-from kneessl.exams.anatomy import Anatomy
 from kneessl.exams.folder import SIDE, Plane
-from kneessl.exams.lesions import Lesion, paint_lesion
-from kneessl.exams.painting import Contrast, paint_knee
-from kneessl.exams.shapes import STRIDE, Canvas, Field, upsampled
-from kneessl.exams.textures import draw_textures
+from kneessl.exams.phantom.anatomy import Anatomy
+from kneessl.exams.phantom.lesions import Lesion, paint_lesion
+from kneessl.exams.phantom.painting import Contrast, paint_knee
+from kneessl.exams.phantom.shapes import STRIDE, Canvas, Field, upsampled
+from kneessl.exams.phantom.textures import draw_textures
 
 PROTON_DENSITY = Contrast(
     fat=0.86,
@@ -45,7 +45,7 @@ SEQUENCES = {"proton density": PROTON_DENSITY, "proton density, fat-suppressed":
 AXES: dict[Plane, tuple[tuple[float, ...], ...]] = {
     "sagittal": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
     "coronal": ((0, 1, 0), (0, 0, -1), (1, 0, 0)),
-    "axial": ((0, 0, 1), (0, 1, 0), (1, 0, 0)),
+    "axial": ((0, 0, -1), (0, 1, 0), (1, 0, 0)),
 }
 """Patient directions (left, posterior, superior) of growing slice, row and column."""
 CENTRE_MM: dict[Plane, tuple[float, float, float]] = {

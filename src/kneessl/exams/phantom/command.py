@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from kneessl.errors import UserError
-from kneessl.exams.anatomy import Anatomy, draw_anatomy
 from kneessl.exams.folder import PLANES, SPLITS, Plane, Provenance, write_labels, write_provenance, write_series
-from kneessl.exams.lesions import Lesion, draw_lesions
-from kneessl.exams.scanner import Box, Pose, Scan, draw_pose, draw_scan, render
+from kneessl.exams.phantom.anatomy import Anatomy, draw_anatomy
+from kneessl.exams.phantom.lesions import Lesion, draw_lesions
+from kneessl.exams.phantom.scanner import Box, Pose, Scan, draw_pose, draw_scan, render
 from kneessl.files import new_folder, replacing
 
 TASKS = ("abnormal", "acl", "meniscus")

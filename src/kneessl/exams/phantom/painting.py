@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kneessl.exams import anatomy
-from kneessl.exams.anatomy import Anatomy, Compartment
-from kneessl.exams.shapes import (
+from kneessl.exams.phantom import anatomy
+from kneessl.exams.phantom.anatomy import Anatomy, Compartment
+from kneessl.exams.phantom.shapes import (
     Canvas,
     Field,
     Patch,
@@ -23,7 +23,7 @@ from kneessl.exams.shapes import (
     tube,
     upsampled,
 )
-from kneessl.exams.textures import Textures
+from kneessl.exams.phantom.textures import Textures
 
 
 @dataclass(frozen=True)

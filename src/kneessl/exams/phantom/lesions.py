@@ -5,11 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kneessl.exams import anatomy
-from kneessl.exams.anatomy import Anatomy, Compartment
-from kneessl.exams.painting import Contrast, cruciate_patch, meniscus_patch, paint_acl
-from kneessl.exams.shapes import Canvas, Field, Patch, Point, ease, ellipsoid, meet, polyline, through, tube, upsampled
-from kneessl.exams.textures import Textures
+from kneessl.exams.phantom import anatomy
+from kneessl.exams.phantom.anatomy import Anatomy, Compartment
+from kneessl.exams.phantom.painting import Contrast, cruciate_patch, meniscus_patch, paint_acl
+from kneessl.exams.phantom.shapes import (
+    Canvas,
+    Field,
+    Patch,
+    Point,
+    ease,
+    ellipsoid,
+    meet,
+    polyline,
+    through,
+    tube,
+    upsampled,
+)
+from kneessl.exams.phantom.textures import Textures
 
 
 @dataclass(frozen=True)

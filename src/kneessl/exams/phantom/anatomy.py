@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from kneessl.exams.shapes import Field, Point, Points, arch, drum, ease, ellipsoid, join, meet, polyline
+from kneessl.exams.phantom.shapes import Field, Point, Points, arch, drum, ease, ellipsoid, join, meet, polyline
 
 Compartment = Literal["medial", "lateral"]
 PLATEAU_SLOPE = 0.08

@@ -1,0 +1,1 @@
+"""Synthetic knees with labels: shapes in mm -> anatomy -> painted tissues and lesions -> scanner -> exam folder."""
