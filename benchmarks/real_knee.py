@@ -2,9 +2,9 @@
 
 Pre-trains on six echoes of the real knee in `knee_mese` and on the two volumes of `knee_fair`. Then, without labels,
 every sagittal slice of the two echoes that training never saw is matched to the nearest slice (by cosine) of each seen
-echo. The slices of all echoes were taken at the same 24 positions, 4 mm apart, so the right answer is known. Because they
-also lie on the same pixels, comparing raw pixels is nearly unbeatable: so every slice is also matched after the unseen
-knee was turned by 8 degrees and shifted by 10 mm, as another visit of the same patient would be.
+echo. The slices of all echoes were taken at the same 24 positions, 4 mm apart, so the right answer is known. They also
+lie on the same pixels, which makes raw pixels nearly unbeatable: so every slice is also matched after the unseen knee
+was turned by 8 degrees and shifted by 10 mm, as on another visit of the same patient.
 
 usage: python benchmarks/real_knee.py DATA [--out runs/real_knee] [--seeds 3] [--epochs 60]
 """

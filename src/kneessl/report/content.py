@@ -23,7 +23,7 @@ class Mistake:
     score: float
     """The model's probability of 1, in [0, 1]."""
     slices: NDArray[np.uint8]
-    """(k, H, W), the slices shown."""
+    """(k, H, W), the slices that raised the score most, in anatomical order."""
     captions: Sequence[str] = ()
     """One a slice, such as "slice 14 of 30", or none at all."""
 
