@@ -1,6 +1,7 @@
 """The whole way in minutes: the commands a user would type, on synthetic knees."""
 
 import json
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -12,12 +13,12 @@ from kneessl.files import write_text
 MARKER = "demo.json"
 
 
-def demo(out: Path = Path("runs/demo"), exams: int = 160, seed: int = 0) -> None:
+def demo(out: Path = Path("runs/demo"), exams: int = 320, seed: int = 0) -> None:
     """Phantom, check, pre-train, fine-tune with and without pre-training on the same labels, evaluate, report.
 
     Args:
         out: Folder for everything; a demo that stands there already is replaced.
-        exams: Synthetic exams to make.
+        exams: Synthetic exams to make, three quarters of them to train on.
         seed: Of the phantom and of all training.
     """
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -28,14 +29,14 @@ def demo(out: Path = Path("runs/demo"), exams: int = 160, seed: int = 0) -> None
     knees, encoder, pretrained, scratch = (str(out / n) for n in ("knees", "encoder", "pretrained", "from-nothing"))
     common = ["--preset", "quick", "--seed", str(seed)]
     for words in (
-        ["phantom", knees, "--exams", str(exams), "--seed", str(seed)],
+        ["phantom", knees, "--exams", str(exams), "--planes", "[sagittal]", "--seed", str(seed)],
         ["check", knees],
         ["pretrain", knees, "--out", encoder, *common],
         ["finetune", knees, "--task", "acl", "--from", encoder, "--out", pretrained, *common],
         ["finetune", knees, "--task", "acl", "--out", scratch, *common],
         ["evaluate", pretrained, knees, "--against", scratch, "--out", str(out)],
     ):
-        print(f"\n$ kneessl {' '.join(words)}", flush=True)
+        print(f"\n$ kneessl {shlex.join(words)}", flush=True)
         cli.run(words[0], words[1:])
     print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes, on a synthetic phantom.")
     for name, figures in json.loads((out / "result.json").read_text(encoding="utf-8")).items():

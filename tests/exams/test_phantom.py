@@ -227,3 +227,14 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         phantom(tmp_path / "out", exams=1, workers=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plane_looks_the_same_whichever_others_are_written(tmp_path):
+    phantom(tmp_path / "one", exams=2, seed=3, planes=("sagittal",), workers=1)
+    phantom(tmp_path / "two", exams=2, seed=3, planes=("coronal", "sagittal"), workers=1)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.npy"))
+    assert [path.parts[1] for path in files] == ["sagittal", "sagittal"]
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    with pytest.raises(UserError, match="planes"):
+        phantom(tmp_path / "none", exams=2, planes=())

@@ -36,6 +36,7 @@ def phantom(
     abnormal: float = 0.806,
     acl: float = 0.233,
     meniscus: float = 0.371,
+    planes: tuple[Plane, ...] = PLANES,
     workers: int = 2,
 ) -> None:
     """Write an exam folder of synthetic knees with labels, in three planes.
@@ -55,16 +56,17 @@ def phantom(
         abnormal: Share of the exams with any finding (MRNet's by default), 0 to 1.
         acl: Share of the exams with an ACL tear, 0 to `abnormal`.
         meniscus: Share of the exams with a meniscal tear, 0 to `abnormal`.
+        planes: The planes to write, such as [sagittal]; each looks the same whichever others are written.
         workers: Number of processes; the files do not depend on it.
 
     Raises:
         UserError: A number is out of range, or `out` holds something already.
     """
     prevalences = {"abnormal": abnormal, "acl": acl, "meniscus": meniscus}
-    _check(exams, seed, valid_fraction, prevalences, workers)
+    _check(exams, seed, valid_fraction, prevalences, planes, workers)
     plans = plan_exams(exams, seed, valid_fraction, prevalences)
     with new_folder(Path(out)) as folder:
-        written = partial(_write_exam, folder)
+        written = partial(_write_exam, folder, planes)
         with _mapper(min(workers, exams)) as mapped:
             results = list(tqdm(mapped(written, plans), total=exams, desc="phantom", unit="exam", mininterval=1))
         for split in SPLITS:
@@ -145,13 +147,15 @@ def scan_knee(knee: Knee, plane: Plane, with_lesions: bool = True) -> tuple[np.n
     return render(knee.anatomy, knee.pose, knee.scans[plane], lesions, knee.seeds[plane])
 
 
-def _write_exam(folder: Path, plan: Plan) -> tuple[list[Provenance], list[tuple[str | int, ...]]]:
-    """Write the three series of one exam; its lines for `exams.csv` and `lesions.csv`."""
+def _write_exam(
+    folder: Path, planes: tuple[Plane, ...], plan: Plan
+) -> tuple[list[Provenance], list[tuple[str | int, ...]]]:
+    """Write the series of one exam; its lines for `exams.csv` and `lesions.csv`."""
     knee = draw_knee(plan)
     source = hashlib.sha256(f"kneessl phantom, seed {plan.seed}, exam {plan.number}".encode()).hexdigest()
     lines: list[Provenance] = []
     rows: list[tuple[str | int, ...]] = []
-    for plane in PLANES:
+    for plane in planes:
         volume, boxes = scan_knee(knee, plane)
         write_series(folder, plan.split, plane, plan.exam, volume)
         scan = knee.scans[plane]
@@ -194,13 +198,22 @@ def _mapper(workers: int) -> Iterator:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _check(exams: int, seed: int, valid_fraction: float, prevalences: dict[str, float], workers: int) -> None:
+def _check(
+    exams: int,
+    seed: int,
+    valid_fraction: float,
+    prevalences: dict[str, float],
+    planes: tuple[Plane, ...],
+    workers: int,
+) -> None:
     if exams < 1:
         raise UserError(f"exams is {exams}; ask for at least 1")
     if exams > 10_000:
         raise UserError(f"exams is {exams}; names have four digits, so ask for at most 10000")
     if seed < 0:
         raise UserError(f"seed is {seed}; a seed is 0 or more")
+    if not planes or len(set(planes)) < len(planes):
+        raise UserError(f"planes is {list(planes)}; name one to three different planes, such as [sagittal,coronal]")
     if workers < 1:
         raise UserError(f"workers is {workers}; use at least 1")
     for name, share in {"valid_fraction": valid_fraction, **prevalences}.items():
