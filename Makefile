@@ -25,6 +25,7 @@ test: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 real-knee: $(READY)
 	$(BIN)/python benchmarks/real_knee.py $(KNEES)

@@ -159,7 +159,7 @@ def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
         epilog=epilog,
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
-    options = set(parameters) - set(command.positional)
+    options: set[str | int] = {p for p in parameters if p not in command.positional}
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
     parser.add_function_arguments(function, as_group=False, as_positional=False, skip=set(command.positional))
     return parser, function, {p for p, spec in parameters.items() if spec.annotation is bool}

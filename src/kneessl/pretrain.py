@@ -1,11 +1,12 @@
 """Pre-training: one Lightning module that trains any method on clips that nobody labelled."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from kneessl.errors import UserError
 from kneessl.evaluation.collapse import collapse_warning, effective_rank, feature_std
@@ -15,9 +16,9 @@ from kneessl.nets.encoder import ClipEncoder, save_encoder
 from kneessl.optimizers import OptimizerName, default_lr, make_optimizer, warmup_cosine
 from kneessl.report import Curve, write_report
 from kneessl.report.describe import data_note, data_rows, show_views
-from kneessl.training import Precision, data_hash, fit, open_run, plain, seeded, write_record
+from kneessl.training import Precision, data_hash, fit, open_run, plain, require_positive, seeded, write_record
 from kneessl.views.augment import T_PRIME, T, View, augment
-from kneessl.views.clips import Clips, EpochSampler
+from kneessl.views.clips import Clips, clip_loader
 from kneessl.views.preprocess import Preprocessing
 
 WATCHED = 1024
@@ -67,14 +68,14 @@ class Pretraining(L.LightningModule):
             self.watched.pop(0)
         return loss
 
-    def optimizer_step(self, *args: object, **kwargs: object) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """After a real optimiser step, never after a mere micro-batch, the method follows up."""
         super().optimizer_step(*args, **kwargs)
         self.method.after_step(self.trainer.global_step / self.trainer.estimated_stepping_batches)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser with warm-up and cosine, stepped with the optimiser."""
-        optimizer = make_optimizer(self.optimizer, self.method, self.lr, self.weight_decay)
+        optimizer = make_optimizer(self.optimizer, self, self.lr, self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         warmup = round(steps * self.warmup_epochs / (self.trainer.max_epochs or 1))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: warmup_cosine(k, steps, warmup))
@@ -147,18 +148,16 @@ def pretrain(
             f"batch is {batch}, and {data} has {len(exams)} {plane} training exams; "
             "batch normalisation needs at least 2 exams a batch, and a batch no more than there are"
         )
-    for name in ("slices", "epochs", "accumulate"):
-        if settings[name] < 1:
-            raise UserError(f"{name} is {settings[name]}; it must be at least 1")
-    if lr is not None and lr <= 0:
-        raise UserError(f"lr is {lr}; it must be above 0")
+    require_positive(settings, "slices", "epochs", "accumulate")
+    if lr is not None:
+        require_positive(settings, "lr")
     if not 0 <= tau <= 1:
         raise UserError(f"tau is {tau}; it must be from 0 to 1")
     if not 0 <= warmup_epochs < epochs:
         raise UserError(f"warmup_epochs is {warmup_epochs}; it must be from 0 to less than epochs, which is {epochs}")
-    for exam in exams:
-        folder.series("train", plane, exam)
     preprocessing = Preprocessing(size)
+    clips = Clips(folder, "train", plane, exams, slices, seed)
+    loader = clip_loader(clips, range(len(exams)), batch, drop_last=True)
     checkpoint = open_run(out, settings, resume)
     if lr is None:
         lr = default_lr(optimizer, batch * accumulate, epochs)
@@ -168,15 +167,6 @@ def pretrain(
         METHODS[method](ClipEncoder("max"), hidden=hidden, dim=dim, tau=tau),
         preprocessing, view1, view2, optimizer, lr, weight_decay, warmup_epochs, seed, out,
     )  # fmt: skip
-    loader = DataLoader(
-        Clips(folder, "train", plane, exams, slices, seed),
-        batch_size=batch,
-        sampler=EpochSampler(range(len(exams)), seed),
-        drop_last=True,
-        num_workers=4 if torch.cuda.is_available() else 0,
-        persistent_workers=torch.cuda.is_available(),
-        pin_memory=torch.cuda.is_available(),
-    )
     rows = fit(
         module, loader, out, title=f"pre-train {method}", epochs=epochs, precision=precision, accumulate=accumulate,
         checkpoint=checkpoint,

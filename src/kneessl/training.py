@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
 from tqdm import tqdm
 
 from kneessl.errors import UserError
@@ -66,6 +67,13 @@ def open_run(out: Path, settings: Mapping[str, Any], resume: bool) -> Path | Non
     else:
         write_text(path, config)
     return checkpoint if checkpoint.is_file() else None
+
+
+def require_positive(settings: Mapping[str, Any], *names: str) -> None:
+    """Raise a user error for the first of these settings that is not above 0."""
+    for name in names:
+        if settings[name] <= 0:
+            raise UserError(f"{name} is {settings[name]}; it must be above 0")
 
 
 def plain(value: Any) -> Any:
@@ -161,7 +169,8 @@ class EpochLog(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self.start, self.exams, self.losses = time.monotonic(), 0, []
+        self.start, self.exams = time.monotonic(), 0
+        self.losses: list[Tensor] = []
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -184,7 +193,7 @@ class EpochLog(Callback):
                 "epoch": trainer.current_epoch + 1,
                 "loss": loss,
                 "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                **pl_module.epoch_facts(),
+                **pl_module.epoch_facts(),  # type: ignore[operator]
                 "exams_per_s": self.exams / seconds,
                 "seconds": seconds,
             }

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -121,15 +122,18 @@ def write_evaluation_report(
     path: Path,
 ) -> None:
     """Lay out the report: the data, the runs behind the models, their figures and mistakes."""
-    curves, settings, views = [], {}, {}
+    curves: list[Curve] = []
+    settings: dict[str, dict[str, Any]] = {}
+    views: dict[str, View] = {}
     for name, run in runs_behind(models).items():
         settings[name] = read_config(run)
         curves.append(Curve(name, read_metrics(run)))
         for key, label in (("view1", "view T"), ("view2", "view T'"), ("view", "fine-tuning view")):
             if settings[name].get(key):
-                views[label] = View(
-                    **{k: tuple(v) if isinstance(v, list) else v for k, v in settings[name][key].items()}
-                )
+                changes: dict[str, Any] = {
+                    k: tuple(v) if isinstance(v, list) else v for k, v in settings[name][key].items()
+                }
+                views[label] = View(**changes)
     shown = folder.exams(split, model.plane)[:2]
     write_report(
         path,
@@ -162,7 +166,7 @@ def runs_behind(models: dict[str, Path]) -> dict[str, Path]:
     return runs | {f"fine-tuning of {name}": path for name, path in models.items()}
 
 
-def read_config(run: Path) -> dict[str, object]:
+def read_config(run: Path) -> dict[str, Any]:
     """The settings of a run, from its `config.yaml`."""
     read_record(run)
     return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))

@@ -5,22 +5,24 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from kneessl.diagnosis.classifier import Classifier
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.nets.encoder import load_encoder, save_weights
-from kneessl.training import Precision, data_hash, fit, open_run, read_record, seeded, write_record
+from kneessl.training import Precision, data_hash, fit, open_run, read_record, require_positive, seeded, write_record
 from kneessl.views.augment import View, augment
-from kneessl.views.clips import Clips, EpochSampler
+from kneessl.views.clips import Clips, clip_loader
 from kneessl.views.preprocess import Preprocessing
 
 
 class FineTuning(L.LightningModule):
     """Binary cross-entropy with logits, Adam, learning rate cut to a tenth at 60 % and 80 % of the epochs."""
+
+    labels: Tensor
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class FineTuning(L.LightningModule):
                 inputs = self.preprocessing.standardise(views)
         return F.binary_cross_entropy_with_logits(self.classifier(inputs).float(), self.labels[index])
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam; x 0.1 after 18 and 24 of the thesis's 30 epochs, and at the same shares of any other number."""
         optimizer = torch.optim.Adam(self.classifier.parameters(), lr=self.lr, fused=True)
         epochs = self.trainer.max_epochs or 1
@@ -122,12 +124,9 @@ def finetune(
             f"{data} has {len(exams)} {plane} training exams labelled for {task}, not some of 0 and some of 1; "
             "a classifier needs both"
         )
-    for name in ("slices", "epochs", "batch"):
-        if settings[name] < 1:
-            raise UserError(f"{name} is {settings[name]}; it must be at least 1")
-    for exam in exams:
-        folder.series("train", plane, exam)
+    require_positive(settings, "slices", "epochs", "batch", "lr")
     preprocessing = Preprocessing(size)
+    loader = clip_loader(Clips(folder, "train", plane, exams, slices, seed), oversample(labels).tolist(), batch)
     torch.manual_seed(seed)
     classifier = Classifier()
     if from_run is not None:
@@ -135,13 +134,6 @@ def finetune(
             raise UserError(f"{from_run} is not a pre-training run; --from wants what `kneessl pretrain` has written")
         load_encoder(classifier.encoder, from_run / "encoder.safetensors")
     checkpoint = open_run(out, settings, resume)
-    loader = DataLoader(
-        Clips(folder, "train", plane, exams, slices, seed),
-        batch_size=batch,
-        sampler=EpochSampler(oversample(labels), seed),
-        num_workers=4 if torch.cuda.is_available() else 0,
-        persistent_workers=torch.cuda.is_available(),
-    )
     module = FineTuning(classifier, torch.from_numpy(labels).float(), preprocessing, view, lr, seed)
     fit(
         module,

@@ -7,7 +7,7 @@
 import csv
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -131,11 +131,14 @@ class ExamFolder:
             if reader.fieldnames != names:
                 raise UserError(f"{path}: its first line must be {','.join(names)}")
             try:
-                return [
-                    Provenance(**{k: float(v) if k.endswith("_mm") else v for k, v in row.items()}) for row in reader
-                ]
+                return [_provenance(row) for row in reader]
             except (TypeError, ValueError) as error:
                 raise UserError(f"{path}: a line does not fit its header {','.join(names)}") from error
+
+
+def _provenance(row: dict[str, Any]) -> Provenance:
+    values = {name: float(text) if name.endswith("_mm") else text for name, text in row.items()}
+    return Provenance(**values)
 
 
 def open_npy(path: Path) -> np.ndarray:

@@ -51,7 +51,7 @@ class ClipEncoder(nn.Module):
     def __init__(self, pool: Pool = "max") -> None:
         super().__init__()
         self.pool = pool
-        self.slices = SliceEncoder().to(memory_format=torch.channels_last)
+        self.slices = SliceEncoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, clips: Tensor) -> Tensor:
         """float `(B, S, H, W)` -> features `(B, 512)`, or `(B * S, 512)` without pooling."""

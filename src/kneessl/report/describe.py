@@ -20,7 +20,7 @@ def data_rows(folder: ExamFolder, plane: str, task: str | None) -> list[dict[str
         if not exams:
             continue
         counts = [len(folder.series(split, plane, exam)) for exam in exams]
-        row = {
+        row: dict[str, str | int | float] = {
             "split": split,
             f"{plane} exams": len(exams),
             "slices an exam": f"{min(counts)} to {max(counts)}",

@@ -142,8 +142,8 @@ def apply(slices: Tensor, params: Draw, size: int) -> Tensor:
     columns = torch.where(params.flip[:, None, None], columns.flip(1), columns)
     views = separable(slices.float() / 255, rows.to(device), columns.to(device)).clamp_(0, 1)
     views = _jitter(views, params)
-    blurred = params.sigma > 0
-    if blurred.any():
+    blurred = params.sigma.nonzero()[:, 0]  # found on the CPU: the device need not be waited for
+    if len(blurred):
         scale = size / REFERENCE_SIDE
         radius = round((BLUR_KERNEL - 1) / 2 * scale)
         kernel = blur_matrix(params.sigma[blurred] * scale, radius, size).to(device)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kneessl.exams.folder import ExamFolder
 
@@ -58,3 +58,31 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.indices)
         return ((self.epoch, int(i)) for i in order)
+
+
+def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: bool = False) -> DataLoader:
+    """Batches of clips, uint8 `(batch, count, 256, 256)`, and their exams' numbers; shuffled by the clips' seed.
+
+    On a GPU, worker processes read ahead into pinned memory; on a CPU the training process reads, which costs it least.
+
+    Args:
+        clips: What to draw from.
+        indices: The exams of an epoch; one named twice is drawn twice.
+        batch: Exams in a batch.
+        drop_last: Leave out a last batch that is not full.
+
+    Raises:
+        UserError: a series cannot be read.
+    """
+    for exam in clips.exams:
+        clips.folder.series(clips.split, clips.plane, exam)
+    gpu = torch.cuda.is_available()
+    return DataLoader(
+        clips,
+        batch_size=batch,
+        sampler=EpochSampler(indices, clips.seed),
+        drop_last=drop_last,
+        num_workers=4 if gpu else 0,
+        persistent_workers=gpu,
+        pin_memory=gpu,
+    )
