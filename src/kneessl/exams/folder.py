@@ -137,7 +137,7 @@ class ExamFolder:
 
 
 def _provenance(row: dict[str, Any]) -> Provenance:
-    values = {name: float(text) if name.endswith("_mm") else text for name, text in row.items()}
+    values: dict[str, Any] = {name: float(text) if name.endswith("_mm") else text for name, text in row.items()}
     return Provenance(**values)
 
 
