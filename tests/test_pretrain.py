@@ -163,6 +163,21 @@ def test_the_target_moves_after_optimiser_steps_only(tmp_path):
     assert progress == [0, 0.25, 0.5, 0.75], "8 micro-batches are 4 steps, k / K for k from 0"
 
 
+def test_a_collapsed_run_says_so_and_what_to_change(knees, tmp_path, capsys, monkeypatch):
+    def collapsed(self, view1, view2):
+        loss, projections = forward(self, view1, view2)
+        return loss, torch.ones_like(projections)
+
+    forward = BYOL.forward
+    monkeypatch.setattr(BYOL, "forward", collapsed)
+    tiny(knees, tmp_path / "run", epochs=2)
+    printed = capsys.readouterr()
+    assert "epoch 1: the features have collapsed" in printed.err
+    assert "--lr" in printed.out
+    assert float(rows(tmp_path / "run")[-1]["feature_std"]) == 0
+    assert "have collapsed" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_precision_auto_takes_what_the_processor_has():
     assert lightning_precision("float32") == "32-true"
     assert lightning_precision("bf16") == "bf16-mixed"

@@ -1,5 +1,6 @@
 """Pre-training: one Lightning module that trains any method on clips that nobody labelled."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from tqdm import tqdm
 
 from kneessl.errors import UserError
 from kneessl.evaluation.collapse import collapse_warning, effective_rank, feature_std
@@ -52,6 +54,7 @@ class Pretraining(L.LightningModule):
         )
         self.seed, self.out = seed, out
         self.watched: list[Tensor] = []
+        self.warned = False
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """uint8 clips `(B, S, 256, 256)` -> loss; the views depend on seed, epoch and batch alone."""
@@ -85,7 +88,12 @@ class Pretraining(L.LightningModule):
         """Collapse watch over the epoch's last projections."""
         features = torch.cat(self.watched).float()
         self.watched = []
-        return {"feature_std": feature_std(features), "effective_rank": effective_rank(features)}
+        std, rank = feature_std(features), effective_rank(features)
+        warning = collapse_warning(std, rank)
+        if warning and not self.warned:
+            tqdm.write(f"warning: epoch {self.current_epoch + 1}: {warning}", file=sys.stderr)
+        self.warned = warning is not None
+        return {"feature_std": std, "effective_rank": rank}
 
     def on_train_epoch_end(self) -> None:
         """Leave a usable encoder after every epoch."""
@@ -176,8 +184,6 @@ def pretrain(
         exams=len(exams), data_sha256=data_hash(folder, "train", plane, exams),
     )  # fmt: skip
     warning = collapse_warning(rows[-1]["feature_std"], rows[-1]["effective_rank"])
-    if warning:
-        print(f"warning: {warning}")
     write_report(
         out / "report.html",
         title=f"Pre-training: {method}",
@@ -200,4 +206,6 @@ def pretrain(
         task="",
         plane=plane,
     )
+    if warning:
+        print(f"warning: {warning}")
     print(f"encoder: {out / 'encoder.safetensors'}\nreport:  {out / 'report.html'}")
