@@ -3,14 +3,19 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from kneessl.diagnosis.finetune import finetune
 from kneessl.exams.folder import write_labels, write_series
+from kneessl.training import StopAsked, StopBetweenBatches
 
 
 def kneessl(*words: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
@@ -96,6 +101,9 @@ def test_a_run_can_be_done_again_from_its_config(runs, knees, tmp_path):
         (("import", "nowhere", "x"), "nowhere"),
         (("phantom", "x", "--exams", "0"), "exams"),
         (("demo", "--out", "{knees}"), "not an earlier demo"),
+        (("pretrain", "{knees}", "--out", "{knees}/train-acl.csv/x", "--batch", "2"), "train-acl.csv"),
+        (("finetune", "{knees}", "--task", "acl", "--out", "x", "--slices", "1"), "slices is 1"),
+        (("finetune", "{knees}", "--task", "acl", "--out", "x", "--seed", "-1"), "seed is -1"),
     ],
 )
 def test_wrong_input_ends_in_one_sentence(knees, tmp_path, monkeypatch, words, message):
@@ -117,3 +125,29 @@ def test_a_float_series_is_refused_before_a_run_begins(tmp_path):
         done = kneessl(words[0], tmp_path / "k", *words[1:], "--out", tmp_path / "run", expect=2)
         assert "0002.npy has dtype float64" in done.stderr
         assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_travels_alone_is_evaluated_all_the_same(runs, knees, tmp_path):
+    (tmp_path / "model").mkdir()
+    for name in ("run.json", "model.safetensors"):
+        shutil.copy(runs / "from-nothing" / name, tmp_path / "model" / name)
+    kneessl("evaluate", tmp_path / "model", knees)
+    assert (tmp_path / "model" / "report.html").is_file()
+
+
+def test_fine_tuning_resumes_to_the_same_model(knees, tmp_path):
+    settings = {"task": "acl", "slices": 2, "size": 32, "epochs": 3, "batch": 4, "precision": "float32"}
+    finetune(knees, out=tmp_path / "whole", **settings)
+
+    def stop_in_third_epoch(self, trainer, *_):
+        if trainer.current_epoch == 2:
+            self.asked = True
+            raise StopAsked
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StopBetweenBatches, "on_train_batch_start", stop_in_third_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(knees, out=tmp_path / "broken", **settings)
+    finetune(knees, out=tmp_path / "broken", **settings, resume=True)
+    whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from kneessl.errors import UserError
 from kneessl.methods.byol import BYOL
 from kneessl.nets.encoder import ClipEncoder
 from kneessl.pretrain import Pretraining, pretrain
-from kneessl.training import lightning_precision
+from kneessl.training import StopAsked, StopBetweenBatches, lightning_precision
 from kneessl.views.augment import T_PRIME, T
+from kneessl.views.clips import EpochSampler, ignore_interrupt
 from kneessl.views.preprocess import Preprocessing
 
 TINY = {"slices": 2, "size": 32, "batch": 4, "epochs": 3, "warmup_epochs": 1, "hidden": 16, "dim": 8}
@@ -74,7 +76,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(unbroken, kne
         assert_equal_weights(unbroken, tmp_path / "other")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(unbroken, knees, tmp_path, how):
     out = tmp_path / "killed"
     process = subprocess.Popen(
@@ -86,12 +88,44 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(unbroken, knees,
         time.sleep(0.02)
     process.send_signal(how)
     _, stderr = process.communicate(timeout=120)
-    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how], "stopped before its end"
+    assert process.returncode == (-9 if how == signal.SIGKILL else 130), "stopped before its end"
     assert "Traceback" not in stderr
-    assert ("--resume" in stderr) == (how == signal.SIGINT)
+    assert ("--resume" in stderr) == (how != signal.SIGKILL)
     tiny(knees, out, resume=True)
     assert_equal_weights(unbroken, out)
     assert [(r["epoch"], r["loss"]) for r in rows(out)] == [(r["epoch"], r["loss"]) for r in rows(unbroken)]
+
+
+def test_a_run_with_worker_processes_resumes_to_the_same_weights(unbroken, knees, tmp_path, monkeypatch):
+    """As on a GPU, where workers read ahead before Lightning tells the sampler its epoch."""
+
+    def with_worker(clips, indices, batch, drop_last=False):
+        return torch.utils.data.DataLoader(
+            clips, batch, sampler=EpochSampler(indices, clips.seed), drop_last=drop_last, num_workers=1,
+            worker_init_fn=ignore_interrupt,
+        )  # fmt: skip
+
+    def stop_in_second_epoch(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            self.asked = True
+            raise StopAsked
+
+    monkeypatch.setattr("kneessl.pretrain.clip_loader", with_worker)
+    with monkeypatch.context() as patch:
+        patch.setattr(StopBetweenBatches, "on_train_batch_start", stop_in_second_epoch)
+        with pytest.raises(KeyboardInterrupt, match="--resume"):
+            tiny(knees, tmp_path / "run")
+    assert len(rows(tmp_path / "run")) == 1
+    tiny(knees, tmp_path / "run", resume=True)
+    assert_equal_weights(unbroken, tmp_path / "run")
+
+
+def test_a_run_does_not_resume_on_other_data(knees, tmp_path):
+    shutil.copytree(knees, tmp_path / "knees")
+    tiny(tmp_path / "knees", tmp_path / "run", epochs=2)
+    (tmp_path / "knees" / "train" / "sagittal" / "0003.npy").unlink()
+    with pytest.raises(UserError, match="data has changed"):
+        tiny(tmp_path / "knees", tmp_path / "run", epochs=2, resume=True)
 
 
 def test_a_finished_run_resumes_to_itself(unbroken, knees, tmp_path):
@@ -128,7 +162,12 @@ def test_a_run_in_the_way_or_with_other_settings_is_refused(unbroken, knees, tmp
         ({"plane": "axial"}, "holds no series"),
         ({"size": 8}, "size is 8"),
         ({"lr": -1.0}, "lr is -1"),
+        ({"lr": float("nan")}, "lr is nan"),
         ({"tau": 1.5}, "tau is 1.5"),
+        ({"seed": -1}, "seed is -1"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"dim": 0}, "dim is 0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1"),
     ],
 )
 def test_wrong_settings_leave_no_run_behind(knees, tmp_path, changes, message):

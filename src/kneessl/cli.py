@@ -187,6 +187,10 @@ def main() -> None:
     except UserError as error:
         print(f"kneessl: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"kneessl: {where}{(error.strerror or type(error).__name__).lower()}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print(": ".join(["kneessl: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         sys.exit(130)

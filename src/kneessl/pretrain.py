@@ -1,5 +1,6 @@
 """Pre-training: one Lightning module that trains any method on clips that nobody labelled."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,10 @@ def pretrain(
             f"batch is {batch}, and {data} has {len(exams)} {plane} training exams; "
             "batch normalisation needs at least 2 exams a batch, and a batch no more than there are"
         )
-    require_positive(settings, "slices", "epochs", "accumulate")
+    require_positive(settings, "slices", "epochs", "accumulate", "hidden", "dim")
+    for name in ("seed", "weight_decay"):
+        if not 0 <= settings[name] < math.inf:
+            raise UserError(f"{name} is {settings[name]}; it must be 0 or more")
     if lr is not None:
         require_positive(settings, "lr")
     if not 0 <= tau <= 1:
@@ -175,13 +179,14 @@ def pretrain(
         METHODS[method](ClipEncoder("max"), hidden=hidden, dim=dim, tau=tau),
         preprocessing, view1, view2, optimizer, lr, weight_decay, warmup_epochs, seed, out,
     )  # fmt: skip
+    data_sha256 = data_hash(folder, "train", plane, exams)
     rows = fit(
-        module, loader, out, title=f"pre-train {method}", epochs=epochs, precision=precision, accumulate=accumulate,
-        checkpoint=checkpoint,
+        module, loader, out, title=f"pre-train {method}", epochs=epochs, precision=precision, data=data_sha256,
+        accumulate=accumulate, checkpoint=checkpoint,
     )  # fmt: skip
     write_record(
         out, preprocessing, kind="pretrain", method=method, plane=plane, seed=seed, epochs=epochs, lr=lr,
-        exams=len(exams), data_sha256=data_hash(folder, "train", plane, exams),
+        exams=len(exams), data_sha256=data_sha256,
     )  # fmt: skip
     warning = collapse_warning(rows[-1]["feature_std"], rows[-1]["effective_rank"])
     write_report(
@@ -189,7 +194,7 @@ def pretrain(
         title=f"Pre-training: {method}",
         lead=(
             f"{len(exams)} unlabelled {plane} exams, {epochs} epochs. "
-            f"The last epoch's loss was {rows[-1]['loss']:.3f} of 8; features of different exams had "
+            f"The last epoch's loss was {rows[-1]['loss']:.3f} of 8; projections of different exams had "
             f"standard deviation {rows[-1]['feature_std']:.2f} of 1 "
             f"and effective rank {rows[-1]['effective_rank']:.1f}."
         ),

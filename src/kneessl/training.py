@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +73,7 @@ def open_run(out: Path, settings: Mapping[str, Any], resume: bool) -> Path | Non
 def require_positive(settings: Mapping[str, Any], *names: str) -> None:
     """Raise a user error for the first of these settings that is not above 0."""
     for name in names:
-        if settings[name] <= 0:
+        if not 0 < settings[name] < math.inf:  # also where it is not a number
             raise UserError(f"{name} is {settings[name]}; it must be above 0")
 
 
@@ -138,7 +139,9 @@ def lightning_precision(precision: Precision) -> Literal["32-true", "bf16-mixed"
     """Lightning's word for it; "auto" takes bf16 where the hardware multiplies it fast."""
     if precision == "auto":
         cpu = torch.cpu.get_capabilities()
-        fast = torch.cuda.is_available() or cpu.get("avx512_bf16", False) or cpu.get("amx_tile", False)
+        fast = cpu.get("avx512_bf16", False) or cpu.get("amx_tile", False)
+        if torch.cuda.is_available():
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if fast else "float32"
     return "bf16-mixed" if precision == "bf16" else "32-true"
 
@@ -155,16 +158,18 @@ class EpochLog(Callback):
     The lines live in the checkpoint too, so a resumed run's file has no gap and no line twice.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / "metrics.csv"
+    def __init__(self, out: Path, data: str) -> None:
+        self.path, self.data = out / "metrics.csv", data
         self.rows: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "data": self.data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """From the checkpoint, whose data must be today's."""
+        if state_dict["data"] != self.data:
+            raise UserError(f"the training data has changed since {self.path.parent} began; choose another --out")
         self.rows = state_dict["rows"]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -243,27 +248,29 @@ class ProgressBar(Callback):
 
 
 class StopAsked(Exception):
-    """Ctrl-C was pressed; raised between two batches."""
+    """Ctrl-C was pressed, or the process was asked to end; raised between two batches."""
 
 
 class StopBetweenBatches(Callback):
-    """Ctrl-C ends training between two batches, a second one at once.
+    """Ctrl-C and SIGTERM end training between two batches, a second one at once.
 
-    A KeyboardInterrupt raised while a checkpoint is moved into place was swallowed there, and training went on.
+    A KeyboardInterrupt raised while a checkpoint is moved into place was swallowed there, and training went on; after a
+    SIGTERM Lightning ends as if all were done.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take over Ctrl-C, where a signal handler may be set."""
+        """Take over both signals, where a signal handler may be set."""
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self.ask)
+            self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """Note the wish, and leave the next Ctrl-C to whoever handled it before."""
+        """Note the wish, and leave the next signal to whoever handled it before."""
         self.asked = True
-        signal.signal(signal.SIGINT, self.before)
+        self.give_back()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -273,9 +280,13 @@ class StopBetweenBatches(Callback):
             raise StopAsked
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        if hasattr(self, "before") and not self.asked:
-            signal.signal(signal.SIGINT, self.before)
+        """Give the signals back."""
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Put back the handlers that stood before."""
+        while self.before:
+            signal.signal(*self.before.popitem())
 
 
 def fit(
@@ -286,21 +297,33 @@ def fit(
     title: str,
     epochs: int,
     precision: Precision,
+    data: str,
     accumulate: int = 1,
     checkpoint: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train `module` for `epochs`, saving `checkpoints/last.ckpt` after each; a stop loses at most one epoch.
 
+    Args:
+        module: With `training_step`, `configure_optimizers` and `epoch_facts`.
+        loader: Its sampler has `set_epoch`.
+        out: The run folder.
+        title: What the progress bar says.
+        epochs: Passes over the loader.
+        precision: See `lightning_precision`.
+        data: Hash of the training data; a run resumes only on the same.
+        accumulate: Batches to an optimiser step.
+        checkpoint: What to resume from.
+
     Returns:
         The lines of `metrics.csv`.
 
     Raises:
-        UserError: the loss diverged, or the checkpoint cannot be read.
-        KeyboardInterrupt: Ctrl-C was pressed.
+        UserError: the loss diverged, the checkpoint cannot be read, or the data has changed since.
+        KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM came.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning", message=".*(num_workers|exists and is not empty|LeafSpec).*")
-    log = EpochLog(out)
+    log, stop = EpochLog(out, data), StopBetweenBatches()
     saver = ModelCheckpoint(
         dirpath=out / LAST.parent,
         filename=LAST.stem,
@@ -313,7 +336,7 @@ def fit(
         precision=lightning_precision(precision),
         accumulate_grad_batches=accumulate,
         devices=1,
-        callbacks=[StopBetweenBatches(), log, ProgressBar(title, exams_per_epoch), saver],
+        callbacks=[stop, log, ProgressBar(title, exams_per_epoch), saver],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -321,11 +344,12 @@ def fit(
     )
     if checkpoint is not None:
         try:
-            torch.load(checkpoint, map_location="meta", weights_only=True)
+            done = torch.load(checkpoint, map_location="meta", weights_only=True)["epoch"] + 1
         except Exception as error:
             raise UserError(f"{checkpoint} cannot be read; remove the run folder and start again") from error
-    try:
+        loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
+    with suppress(StopAsked):
         trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-    except StopAsked:
-        raise KeyboardInterrupt("the same command with --resume goes on after the last whole epoch") from None
+    if stop.asked:
+        raise KeyboardInterrupt("the same command with --resume goes on after the last whole epoch")
     return log.rows

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kneessl.diagnosis.classifier import Classifier, load_model
-from kneessl.diagnosis.finetune import oversample
+from kneessl.diagnosis.finetune import oversample, step_decay
 from kneessl.errors import UserError
 from kneessl.nets.encoder import save_weights
 from kneessl.training import write_record
@@ -91,3 +91,10 @@ def test_oversampling_evens_the_classes_and_keeps_every_exam(labels):
     assert times.min() >= 1
     for value in (0, 1):
         assert np.ptp(times[labels == value]) <= 1
+
+
+def test_the_learning_rate_falls_at_18_and_24_of_30_epochs_and_alike_at_any_length():
+    steps = [step_decay(epoch, 30) for epoch in range(30)]
+    assert steps == [1.0] * 18 + [0.1] * 6 + [pytest.approx(0.01)] * 6
+    for total in (5, 7, 50):
+        assert [step_decay(k, total) for k in (0, total - 1)] == [1.0, pytest.approx(0.01)]

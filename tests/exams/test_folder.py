@@ -143,3 +143,33 @@ def test_folders_that_hold_no_exams(tmp_path):
         ExamFolder(tmp_path / "missing")
     with pytest.raises(UserError, match="holds no series"):
         ExamFolder(tmp_path)
+
+
+def test_files_that_only_pretend_to_be_npy_are_named(tmp_path):
+    path = tmp_path / "train" / "sagittal" / "0000.npy"
+    path.parent.mkdir(parents=True)
+    header = b"\x93NUMPY\x01\x00"
+
+    def npy(text: bytes) -> bytes:
+        return header + len(text).to_bytes(2, "little") + text
+
+    np.savez(tmp_path / "archive.npz", a=np.zeros((3, 256, 256), np.uint8))
+    for content in (
+        (tmp_path / "archive.npz").read_bytes(),
+        npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (3, 256"),
+        npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-3, 256, 256), }"),
+        npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 256, 256), }"),
+        npy(b"[" * 5000),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"0000\.npy is not a readable \.npy file"):
+            ExamFolder(tmp_path).series("train", "sagittal", "0000")
+
+
+@pytest.mark.parametrize("damage", ["x,y", "{header}\n1,2", "{header}\n" + "1," * 12, "\xff"])
+def test_a_damaged_exams_csv_is_named(tmp_path, damage):
+    write_series(tmp_path, "train", "sagittal", "0000", np.zeros((3, 256, 256), np.uint8))
+    header = "split,exam,plane,patient_group,laterality,row_mm,column_mm,slice_mm,source_sha256,choice"
+    (tmp_path / "exams.csv").write_bytes(damage.format(header=header).encode("latin-1"))
+    with pytest.raises(UserError, match=r"exams\.csv"):
+        ExamFolder(tmp_path).provenance()

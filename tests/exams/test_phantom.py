@@ -223,7 +223,7 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kneessl.exams.phantom.write_series", interrupted)
+    monkeypatch.setattr("kneessl.exams.phantom.command.write_series", interrupted)
     with pytest.raises(KeyboardInterrupt):
         phantom(tmp_path / "out", exams=1, workers=1)
     assert not list(tmp_path.iterdir())

@@ -34,17 +34,17 @@ def make_clips(root, seed=0):
 
 def test_a_clip_depends_on_seed_epoch_and_exam_alone(tmp_path):
     clips, folder = make_clips(tmp_path)
-    first, i = clips[(3, 2)]
+    first, i = clips[(3, 2, 0)]
     assert first.shape == (16, 256, 256)
     assert first.dtype == torch.uint8
     assert i == 2
-    clips[(0, 1)]
-    assert torch.equal(clips[(3, 2)][0], first)
-    assert not torch.equal(clips[(4, 2)][0], first)
+    clips[(0, 1, 0)]
+    assert torch.equal(clips[(3, 2, 0)][0], first)
+    assert not torch.equal(clips[(4, 2, 0)][0], first)
     series = folder.series("train", "sagittal", "0002")
     assert all(any((slice_ == other).all() for other in series) for slice_ in first.numpy())
     other, _ = make_clips(tmp_path, seed=1)
-    assert not torch.equal(other[(3, 2)][0], first)
+    assert not torch.equal(other[(3, 2, 0)][0], first)
 
 
 def test_the_sampler_visits_each_exam_once_in_an_order_of_its_own():
@@ -52,8 +52,15 @@ def test_the_sampler_visits_each_exam_once_in_an_order_of_its_own():
     first = list(sampler)
     sampler.set_epoch(1)
     second = list(sampler)
-    assert sorted(i for _, i in first) == sorted(i for _, i in second) == list(range(50))
-    assert {e for e, _ in second} == {1}
-    assert [i for _, i in first] != [i for _, i in second]
+    assert sorted(i for _, i, _ in first) == sorted(i for _, i, _ in second) == list(range(50))
+    assert {e for e, _, _ in second} == {1}
+    assert [i for _, i, _ in first] != [i for _, i, _ in second]
     sampler.set_epoch(0)
     assert list(sampler) == first
+
+
+def test_an_exam_named_twice_gives_two_clips(tmp_path):
+    clips, _ = make_clips(tmp_path)
+    drawn = sorted(EpochSampler([0, 0, 0, 1], seed=0))
+    assert drawn == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 1, 0)]
+    assert not torch.equal(clips[drawn[0]][0], clips[drawn[1]][0])

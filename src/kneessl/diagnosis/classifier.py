@@ -58,7 +58,7 @@ class Model:
 
 
 def load_model(run: Path) -> Model:
-    """Load a run folder that `kneessl finetune` has written, on the CPU, ready to predict.
+    """Load a run folder that `kneessl finetune` has written, ready to predict, on the GPU where there is one.
 
     Raises:
         UserError: not such a folder, damaged, or preprocessed otherwise than this version does.
@@ -76,6 +76,7 @@ def load_model(run: Path) -> Model:
             )
         classifier = Classifier()
         classifier.load_state_dict(load_file(path))
+        classifier.to("cuda" if torch.cuda.is_available() else "cpu")
         return Model(classifier.eval(), record["task"], record["plane"], preprocessing)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; the run has not finished: resume it with `kneessl finetune`") from error

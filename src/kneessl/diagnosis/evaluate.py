@@ -16,7 +16,6 @@ from kneessl.exams.folder import ExamFolder, Split
 from kneessl.files import replacing, write_text
 from kneessl.report import Arm, Curve, Mistake, write_report
 from kneessl.report.describe import data_note, data_rows, show_views
-from kneessl.training import read_record
 from kneessl.views.augment import View
 
 SHOWN_MISTAKES = 3
@@ -68,9 +67,14 @@ def evaluate_models(models: dict[str, Path], data: Path, split: Split, out: Path
         raise UserError(f"the models {', '.join(models)} differ in task or plane; evaluate them one by one")
     labels = folder.labels(split, first.task)
     exams = [exam for exam in folder.require(split, first.plane) if exam in labels]
-    if len({labels[exam] for exam in exams}) < 2:
-        raise UserError(f"the {split} split of {data} needs exams labelled 0 and exams labelled 1 for {first.task}")
     truth = np.array([labels[exam] for exam in exams])
+    if np.bincount(truth, minlength=2).min() < 2:
+        raise UserError(
+            f"an interval needs at least 2 exams of each label; {split}-{first.task}.csv of {data} has fewer"
+        )
+    runs = runs_behind(models)
+    settings = {name: read_config(run) for name, run in runs.items()}
+    curves = [Curve(name, rows) for name, run in runs.items() if (rows := read_metrics(run))]
 
     arms, summaries = [], []
     for name, model in loaded.items():
@@ -83,7 +87,7 @@ def evaluate_models(models: dict[str, Path], data: Path, split: Split, out: Path
         json.dumps({arm.name: s.to_dict() for arm, s in zip(arms, summaries, strict=True)}, indent=2) + "\n",
     )
     write_predictions(out / "predictions.csv", arms)
-    write_evaluation_report(models, folder, split, first, arms, summaries, out / "report.html")
+    write_evaluation_report(settings, curves, folder, split, first, arms, summaries, out / "report.html")
     return {arm.name: s for arm, s in zip(arms, summaries, strict=True)}
 
 
@@ -113,7 +117,8 @@ def write_predictions(path: Path, arms: list[Arm]) -> None:
 
 
 def write_evaluation_report(
-    models: dict[str, Path],
+    settings: dict[str, dict[str, Any]],
+    curves: list[Curve],
     folder: ExamFolder,
     split: Split,
     model: Model,
@@ -122,17 +127,11 @@ def write_evaluation_report(
     path: Path,
 ) -> None:
     """Lay out the report: the data, the runs behind the models, their figures and mistakes."""
-    curves: list[Curve] = []
-    settings: dict[str, dict[str, Any]] = {}
     views: dict[str, View] = {}
-    for name, run in runs_behind(models).items():
-        settings[name] = read_config(run)
-        curves.append(Curve(name, read_metrics(run)))
+    for values in settings.values():
         for key, label in (("view1", "view T"), ("view2", "view T'"), ("view", "fine-tuning view")):
-            if settings[name].get(key):
-                changes: dict[str, Any] = {
-                    k: tuple(v) if isinstance(v, list) else v for k, v in settings[name][key].items()
-                }
+            if values.get(key):
+                changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values[key].items()}
                 views[label] = View(**changes)
     shown = folder.exams(split, model.plane)[:2]
     write_report(
@@ -167,12 +166,14 @@ def runs_behind(models: dict[str, Path]) -> dict[str, Path]:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The settings of a run, from its `config.yaml`."""
-    read_record(run)
-    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    """The settings of a run, from its `config.yaml`; none where a model travels without it."""
+    path = run / "config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The lines of a run's `metrics.csv`."""
+    """The lines of a run's `metrics.csv`; none where a model travels without it."""
+    if not (run / "metrics.csv").is_file():
+        return []
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -22,9 +22,10 @@ class Prediction:
 
 def predict_exam(model: Model, exam: str, series: np.ndarray) -> Prediction:
     """Predict from one series, uint8 `(slices, 256, 256)`."""
-    clip = torch.from_numpy(np.array(series))[None]
+    device = model.classifier.head.weight.device
+    clip = torch.from_numpy(np.array(series))[None].to(device)
     logit, contributions = model.classifier.slice_contributions(model.preprocessing(clip))
-    return Prediction(exam, float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64))), contributions.numpy())
+    return Prediction(exam, float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64))), contributions.cpu().numpy())
 
 
 def predict_split(model: Model, folder: ExamFolder, split: str, exams: list[str], title: str) -> list[Prediction]:

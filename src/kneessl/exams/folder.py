@@ -7,6 +7,7 @@
 import csv
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -93,8 +94,9 @@ class ExamFolder:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not text; a label file has lines such as 0000,1") from error
-        for number, row in enumerate(csv.reader(text.splitlines()), start=1):
-            if not row:
+        for number, line in enumerate(text.splitlines(), start=1):
+            row = line.split(",")
+            if not line.strip():
                 continue
             if len(row) != 2 or not row[0].strip() or row[1].strip() not in {"0", "1"}:
                 raise UserError(f"{path}, line {number}: expected an exam and 0 or 1, such as 0000,1")
@@ -126,17 +128,19 @@ class ExamFolder:
         if not path.is_file():
             return []
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)
             names = [f.name for f in fields(Provenance)]
-            if reader.fieldnames != names:
-                raise UserError(f"{path}: its first line must be {','.join(names)}")
             try:
+                if reader.fieldnames != names:
+                    raise UserError(f"{path}: its first line must be {','.join(names)}")
                 return [_provenance(row) for row in reader]
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, AttributeError, csv.Error) as error:
                 raise UserError(f"{path}: a line does not fit its header {','.join(names)}") from error
 
 
 def _provenance(row: dict[str, Any]) -> Provenance:
+    if None in row or None in row.values():
+        raise ValueError("too many or too few columns")
     values: dict[str, Any] = {name: float(text) if name.endswith("_mm") else text for name, text in row.items()}
     return Provenance(**values)
 
@@ -144,10 +148,10 @@ def _provenance(row: dict[str, Any]) -> Provenance:
 def open_npy(path: Path) -> np.ndarray:
     """Memory-map a `.npy` file, whatever its dtype and shape; pickled objects are refused."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
         raise UserError(f"{path} is not a readable .npy file: damaged, cut short, or holding Python objects") from error
 
 

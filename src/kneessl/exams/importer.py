@@ -153,9 +153,10 @@ def _files(src: Path) -> list[Path]:
 def _dicom_part(series: DicomSeries) -> Callable[[], Iterator[Series]]:
     def read() -> Iterator[Series]:
         stack = series.read()
+        name = f"the {series.plane} series of {series.images[0].number}"
         normal = ", ".join(f"{value:.2f}" for value in series.directions[0])
         found = f"DICOM; {series.plane} by the normal ({normal}); {len(series.images)} slices by {series.order}"
-        yield _series(stack.displayed(), series.plane, stack.sha256(), series.laterality, (found, *series.choice))
+        yield _series(name, stack.displayed(), series.plane, stack.sha256(), series.laterality, (found, *series.choice))
 
     return read
 
@@ -170,15 +171,18 @@ def _found_volume(file: Path, name: str, npy_axes: str, npy_spacing: float) -> F
         side, source = side_of_patient(volume.centre), volume.sha256()
         known = "laterality from the centre's x" if side else "laterality unknown"
         for plane, stack, reason in cuts(volume, name):
-            yield _series(stack, plane, source, side, (found, reason, known))
+            yield _series(name, stack, plane, source, side, (found, reason, known))
 
     with file.open("rb") as content:
         key = hashlib.file_digest(content, "sha256").hexdigest()
     return FoundExam(key, f"volume {key}", (read,))
 
 
-def _series(stack: Stack, plane: Plane, source: str, laterality: str, choice: tuple[str, ...]) -> Series:
-    volume, pixel_mm = pictures(stack.voxels, *stack.spacing[1:])
+def _series(name: str, stack: Stack, plane: Plane, source: str, laterality: str, choice: tuple[str, ...]) -> Series:
+    try:
+        volume, pixel_mm = pictures(stack.voxels, *stack.spacing[1:])
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
     low, high = PERCENTILES
     field = " x ".join(f"{n * mm:.0f}" for n, mm in zip(stack.voxels.shape[1:], stack.spacing[1:], strict=True))
     shown = (f"field {field} mm", f"window from percentile {low} to {high}")

@@ -136,17 +136,17 @@ def apply(slices: Tensor, params: Draw, size: int) -> Tensor:
         float32 `(n, s, size, size)` from 0 to 1, on the device of `slices`.
     """
     device = slices.device
-    top, left, height, width = params.box.unbind(1)
+    top, left, height, width = params.box.to(device).unbind(1)
     rows = resize_matrix(top, height, slices.shape[2], size)
     columns = resize_matrix(left, width, slices.shape[3], size)
-    columns = torch.where(params.flip[:, None, None], columns.flip(1), columns)
-    views = separable(slices.float() / 255, rows.to(device), columns.to(device)).clamp_(0, 1)
+    columns = torch.where(params.flip.to(device)[:, None, None], columns.flip(1), columns)
+    views = separable(slices.float() / 255, rows, columns).clamp_(0, 1)
     views = _jitter(views, params)
     blurred = params.sigma.nonzero()[:, 0]  # found on the CPU: the device need not be waited for
     if len(blurred):
         scale = size / REFERENCE_SIDE
         radius = round((BLUR_KERNEL - 1) / 2 * scale)
-        kernel = blur_matrix(params.sigma[blurred] * scale, radius, size).to(device)
+        kernel = blur_matrix(params.sigma[blurred].to(device) * scale, radius, size)
         where = blurred.to(device)
         views[where] = separable(views[where], kernel, kernel)
     solarize = params.solarize.to(device)[:, None, None, None]

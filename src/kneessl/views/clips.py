@@ -1,5 +1,7 @@
 """Clips: the slices sampled from a series, read from the memory map and nothing more."""
 
+import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,7 +22,7 @@ def sample_slices(total: int, count: int, rng: np.random.Generator) -> np.ndarra
 
 
 class Clips(Dataset[tuple[torch.Tensor, int]]):
-    """Clips of `count` slices, one an exam; indexed by `(epoch, i)`, so that a draw depends on nothing else.
+    """Clips of `count` slices; indexed by `(epoch, i, k)`, exam i for the k-th time: a draw depends on nothing else.
 
     Item: uint8 `(count, 256, 256)` of exam `exams[i]`, and `i`.
     """
@@ -32,32 +34,38 @@ class Clips(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self.exams)
 
-    def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, int]:
-        epoch, i = index
+    def __getitem__(self, index: tuple[int, int, int]) -> tuple[torch.Tensor, int]:
+        epoch, i, repeat = index
         series = self.folder.series(self.split, self.plane, self.exams[i])
-        rng = np.random.default_rng([self.seed, epoch, i])
+        rng = np.random.default_rng([self.seed, epoch, i, repeat])
         return torch.from_numpy(series[sample_slices(len(series), self.count, rng)]), i
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+class EpochSampler(Sampler[tuple[int, int, int]]):
     """Shuffles `indices` anew each epoch from `(seed, epoch)` alone: a resumed run sees the same order.
 
-    Lightning calls `set_epoch` at the start of every epoch.
+    An index named several times counts its repeats, so that each time gives another clip. Lightning calls `set_epoch`
+    before every epoch but the first after resuming, whose worker processes have read ahead by then.
     """
 
     def __init__(self, indices: Sequence[int], seed: int) -> None:
-        self.indices, self.seed, self.epoch = np.asarray(indices), seed, 0
+        self.seed, self.epoch = seed, 0
+        seen: Counter[int] = Counter()
+        self.draws: list[tuple[int, int]] = []
+        for i in indices:
+            self.draws.append((int(i), seen[i]))
+            seen[i] += 1
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.draws)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.indices)
-        return ((self.epoch, int(i)) for i in order)
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.draws))
+        return ((self.epoch, *self.draws[j]) for j in order)
 
 
 def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: bool = False) -> DataLoader:
@@ -85,4 +93,10 @@ def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: boo
         num_workers=4 if gpu else 0,
         persistent_workers=gpu,
         pin_memory=gpu,
+        worker_init_fn=ignore_interrupt,
     )
+
+
+def ignore_interrupt(_worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the training process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

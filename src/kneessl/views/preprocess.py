@@ -39,9 +39,9 @@ class Preprocessing:
     def resize(self, slices: Tensor) -> Tensor:
         """uint8 `(n, s, H, W)` -> float32 `(n, s, size, size)` from 0 to 1: the whole field of view."""
         n, _, height, width = slices.shape
-        start = torch.zeros(n, dtype=torch.int64)
-        rows = resize_matrix(start, start + height, height, self.size).to(slices.device)
-        columns = resize_matrix(start, start + width, width, self.size).to(slices.device)
+        start = torch.zeros(n, dtype=torch.int64, device=slices.device)
+        rows = resize_matrix(start, start + height, height, self.size)
+        columns = resize_matrix(start, start + width, width, self.size)
         return separable(slices.float() / 255, rows, columns).clamp_(0, 1)
 
     def standardise(self, views: Tensor) -> Tensor:

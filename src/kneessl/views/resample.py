@@ -21,8 +21,8 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tens
     """
     start, length = start.double()[:, None, None], length.double()[:, None, None]
     scale = length / size
-    centre = start + (torch.arange(size).double()[None, :, None] + 0.5) * scale
-    position = torch.arange(source).double()[None, None, :] + 0.5
+    centre = start + (torch.arange(size, device=start.device).double()[None, :, None] + 0.5) * scale
+    position = torch.arange(source, device=start.device).double()[None, None, :] + 0.5
     weights = _keys((position - centre) / scale.clamp(min=1))
     weights = torch.where((position > start) & (position < start + length), weights, 0)
     return (weights / weights.sum(2, keepdim=True)).float()
@@ -47,11 +47,11 @@ def blur_matrix(sigma: Tensor, radius: int, size: int) -> Tensor:
     Returns:
         float32 `(n, size, size)`.
     """
-    taps = torch.arange(-radius, radius + 1)
+    taps = torch.arange(-radius, radius + 1, device=sigma.device)
     kernel = torch.softmax(-0.5 * (taps / sigma.double()[:, None]) ** 2, dim=1)
-    index = (torch.arange(size)[:, None] + taps).abs()
+    index = (torch.arange(size, device=sigma.device)[:, None] + taps).abs()
     index = torch.where(index >= size, 2 * (size - 1) - index, index)
-    matrix = torch.zeros(len(sigma), size, size, dtype=torch.float64)
+    matrix = torch.zeros(len(sigma), size, size, dtype=torch.float64, device=sigma.device)
     return matrix.scatter_add_(2, index.expand(len(sigma), -1, -1), kernel[:, None].expand(-1, size, -1)).float()
 
 
