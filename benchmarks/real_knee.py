@@ -4,7 +4,9 @@ Pre-trains on six echoes of the real knee in `knee_mese` and on the two volumes 
 every sagittal slice of the two echoes that training never saw is matched to the nearest slice (by cosine) of each seen
 echo. The slices of all echoes were taken at the same 24 positions, 4 mm apart, so the right answer is known. They also
 lie on the same pixels, which makes raw pixels nearly unbeatable: so every slice is also matched after the unseen knee
-was turned by 8 degrees and shifted by 10 mm, as on another visit of the same patient.
+was turned by 8 degrees and shifted by 10 mm along both axes, as on another visit of the same patient.
+
+Finished and interrupted runs in OUT are taken up again; remove OUT to start anew.
 
 usage: python benchmarks/real_knee.py DATA [--out runs/real_knee] [--seeds 3] [--epochs 60] [--optimizer adamw]
 """
@@ -43,12 +45,15 @@ def main() -> None:
     words.add_argument("--optimizer", choices=["adamw", "lars"], default="adamw")
     args = words.parse_args()
     try:
-        seen, unseen, mm = make_folders(args.data, args.out)
+        print(as_markdown(compare(args), args))
     except UserError as error:
         sys.exit(f"real_knee: {error}")
 
-    rows = {"raw pixels": [score(pixels, seen, unseen, mm)]}
-    rows |= {"random weights": [], "BYOLMed2D": []}
+
+def compare(args: argparse.Namespace) -> dict[str, list[list[float]]]:
+    """The figures of each kind of features, one list a seed."""
+    seen, unseen, mm = make_folders(args.data, args.out)
+    rows = {"raw pixels": [score(pixels, seen, unseen, mm)], "random weights": [], "BYOLMed2D": []}
     for seed in range(args.seeds):
         torch.manual_seed(seed)
         encoder = recalibrated(ClipEncoder("none"), seen)
@@ -56,12 +61,11 @@ def main() -> None:
         run = args.out / f"{args.optimizer}-seed{seed}"
         pretrain(
             args.out / "training", run, slices=16, size=SIZE, epochs=args.epochs, batch=4, warmup_epochs=5, hidden=1024,
-            optimizer=args.optimizer,
-            seed=seed, resume=True,
+            optimizer=args.optimizer, seed=seed, resume=True,
         )  # fmt: skip
         load_encoder(encoder, run / "encoder.safetensors")
         rows["BYOLMed2D"].append(score(features(recalibrated(encoder, seen)), seen, unseen, mm))
-    print(as_markdown(rows, args))
+    return rows
 
 
 def make_folders(data: Path, out: Path) -> tuple[list[np.ndarray], list[np.ndarray], float]:

@@ -211,7 +211,7 @@ def test_a_collapsed_run_says_so_and_what_to_change(knees, tmp_path, capsys, mon
     monkeypatch.setattr(BYOL, "forward", collapsed)
     tiny(knees, tmp_path / "run", epochs=2)
     printed = capsys.readouterr()
-    assert "epoch 1: the features have collapsed" in printed.err
+    assert "epoch 1: the projected features have collapsed" in printed.err
     assert "--lr" in printed.out
     assert float(rows(tmp_path / "run")[-1]["feature_std"]) == 0
     assert "have collapsed" in (tmp_path / "run" / "report.html").read_text()

@@ -35,7 +35,7 @@ def collapse_warning(std: float, rank: float) -> str | None:
     if std >= LEAST_STD and rank >= LEAST_RANK:
         return None
     return (
-        f"the features have collapsed (standard deviation {std:.3f} of 1, effective rank {rank:.1f}): "
+        f"the projected features have collapsed (standard deviation {std:.3f} of 1, effective rank {rank:.1f}): "
         "all exams look alike to the encoder, so do not use it; "
         "train again with a smaller --lr, larger --batch, or --tau nearer to 1"
     )
