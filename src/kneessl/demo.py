@@ -16,8 +16,8 @@ MARKER = "demo.json"
 def demo(out: Path = Path("runs/demo"), exams: int = 280, seed: int = 0) -> None:
     """Phantom, check, pre-train, fine-tune with and without pre-training on the same labels, evaluate, report.
 
-    One plane, small slices, and more ACL tears than MRNet has (40 %), so that minutes are enough to go the whole way; it
-    shows that the way is open, not how well the method does.
+    One plane, small slices, and more ACL tears than MRNet has (40 %), so that minutes are enough to go the whole way;
+    it shows that the way is open, not how well the method does.
 
     Args:
         out: Folder for everything; a demo that stands there already is replaced.
