@@ -11,7 +11,7 @@ import yaml
 from kneessl.diagnosis.classifier import Model, load_model
 from kneessl.diagnosis.predict import Prediction, predict_split
 from kneessl.errors import UserError
-from kneessl.evaluation import Summary, summarise
+from kneessl.evaluation import THRESHOLD, Summary, summarise
 from kneessl.exams.folder import ExamFolder, Split
 from kneessl.files import replacing, write_text
 from kneessl.report import Arm, Curve, Mistake, write_report
@@ -76,19 +76,17 @@ def evaluate_models(models: dict[str, Path], data: Path, split: Split, out: Path
     settings = {name: read_config(run) for name, run in runs.items()}
     curves = [Curve(name, rows) for name, run in runs.items() if (rows := read_metrics(run))]
 
-    arms, summaries = [], []
+    arms: list[Arm] = []
+    summaries: dict[str, Summary] = {}
     for name, model in loaded.items():
         predictions = predict_split(model, folder, split, exams, f"evaluate {name}")
         scores = np.array([p.probability for p in predictions])
         arms.append(Arm(name, exams, truth, scores, worst_mistakes(model, folder, split, predictions, labels)))
-        summaries.append(summarise(truth, scores))
-    write_text(
-        out / "result.json",
-        json.dumps({arm.name: s.to_dict() for arm, s in zip(arms, summaries, strict=True)}, indent=2) + "\n",
-    )
+        summaries[name] = summarise(truth, scores)
+    write_text(out / "result.json", json.dumps({name: s.to_dict() for name, s in summaries.items()}, indent=2) + "\n")
     write_predictions(out / "predictions.csv", arms)
     write_evaluation_report(settings, curves, folder, split, first, arms, summaries, out / "report.html")
-    return {arm.name: s for arm, s in zip(arms, summaries, strict=True)}
+    return summaries
 
 
 def worst_mistakes(
@@ -97,7 +95,7 @@ def worst_mistakes(
     """The most confident false positives and false negatives, each with the slices that raised its score most."""
     mistakes = []
     for label in (0, 1):
-        wrong = [p for p in predictions if labels[p.exam] == label and (p.probability >= 0.5) != bool(label)]
+        wrong = [p for p in predictions if labels[p.exam] == label and (p.probability >= THRESHOLD) != bool(label)]
         wrong.sort(key=lambda p: p.probability, reverse=label == 0)
         for p in wrong[:SHOWN_MISTAKES]:
             series = folder.series(split, model.plane, p.exam)
@@ -123,10 +121,11 @@ def write_evaluation_report(
     split: Split,
     model: Model,
     arms: list[Arm],
-    summaries: list[Summary],
+    summaries: dict[str, Summary],
     path: Path,
 ) -> None:
     """Lay out the report: the data, the runs behind the models, their figures and mistakes."""
+    labels = arms[0].labels
     views: dict[str, View] = {}
     for values in settings.values():
         for key, label in (("view1", "view T"), ("view2", "view T'"), ("view", "fine-tuning view")):
@@ -138,11 +137,11 @@ def write_evaluation_report(
         path,
         title=f"{model.task} from {model.plane} slices",
         lead=" ".join(
-            f"{arm.name}: AUC {s.auc.auc:.3f} (95 % interval {s.auc.low:.3f} to {s.auc.high:.3f})."
-            for arm, s in zip(arms, summaries, strict=True)
+            f"{name}: AUC {s.auc.auc:.3f} (95 % interval {s.auc.low:.3f} to {s.auc.high:.3f})."
+            for name, s in summaries.items()
         ),
-        facts=[("task", model.task), ("plane", model.plane), ("evaluated on", f"{split}, {summaries[0].n} exams"),
-               ("of which positive", str(summaries[0].positives))],
+        facts=[("task", model.task), ("plane", model.plane), ("evaluated on", f"{split}, {len(labels)} exams"),
+               ("of which positive", str(int(labels.sum())))],
         data=data_rows(folder, model.plane, model.task),
         data_note=data_note(folder),
         settings=settings,

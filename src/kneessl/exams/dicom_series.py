@@ -43,6 +43,11 @@ class DicomSeries:
         return PLANE_OF_AXIS[int(np.abs(self.directions[0]).argmax())]
 
     @property
+    def name(self) -> str:
+        """What an error calls it; see `_name`."""
+        return _name(self.images)
+
+    @property
     def centre(self) -> np.ndarray | None:
         """Middle of the volume in LPS, mm; None where an image has no position."""
         image = self.images[0]

@@ -153,10 +153,11 @@ def _files(src: Path) -> list[Path]:
 def _dicom_part(series: DicomSeries) -> Callable[[], Iterator[Series]]:
     def read() -> Iterator[Series]:
         stack = series.read()
-        name = f"the {series.plane} series of {series.images[0].number}"
         normal = ", ".join(f"{value:.2f}" for value in series.directions[0])
         found = f"DICOM; {series.plane} by the normal ({normal}); {len(series.images)} slices by {series.order}"
-        yield _series(name, stack.displayed(), series.plane, stack.sha256(), series.laterality, (found, *series.choice))
+        yield _series(
+            series.name, stack.displayed(), series.plane, stack.sha256(), series.laterality, (found, *series.choice)
+        )
 
     return read
 
