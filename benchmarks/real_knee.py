@@ -25,6 +25,7 @@ from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder
 from kneessl.exams.importer import import_exams
 from kneessl.nets.encoder import ClipEncoder, load_encoder
+from kneessl.nets.features import recalibrate
 from kneessl.pretrain import pretrain
 from kneessl.training import describe_machine
 from kneessl.views.preprocess import Preprocessing
@@ -60,8 +61,8 @@ def compare(args: argparse.Namespace) -> dict[str, list[list[float]]]:
         rows["random weights"].append(score(features(encoder), seen, unseen, mm))
         run = args.out / f"{args.optimizer}-seed{seed}"
         pretrain(
-            args.out / "training", run, slices=16, size=SIZE, epochs=args.epochs, batch=4, warmup_epochs=5, hidden=1024,
-            optimizer=args.optimizer, seed=seed, resume=True,
+            args.out / "training", run, slices=16, size=SIZE, epochs=args.epochs, batch=4, warmup_epochs=5,
+            settings={"hidden": 1024}, optimizer=args.optimizer, seed=seed, resume=True,
         )  # fmt: skip
         load_encoder(encoder, run / "encoder.safetensors")
         rows["BYOLMed2D"].append(score(features(recalibrated(encoder, seen)), seen, unseen, mm))
@@ -108,19 +109,9 @@ def features(encoder: ClipEncoder):
 
 
 def recalibrated(encoder: ClipEncoder, seen: list[np.ndarray]) -> ClipEncoder:
-    """The encoder with batch-norm statistics of the seen echoes' slices as they are.
-
-    Without them random weights would be a straw man, and pre-trained ones know only the statistics of augmented views.
-    """
+    """The encoder with batch-norm statistics of the seen echoes' slices as they are, one slice at a time."""
     encoder.pool = "none"
-    encoder.train()
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain average over all batches
-    with torch.no_grad():
-        for volume in seen:
-            encoder(Preprocessing(SIZE)(torch.from_numpy(volume)[None]))
+    recalibrate(encoder, (Preprocessing(SIZE)(torch.from_numpy(volume)[None]) for volume in seen))
     return encoder.eval()
 
 

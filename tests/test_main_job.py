@@ -37,7 +37,7 @@ QUICK = ("--preset", "quick", "--size", 48, "--slices", 4, "--precision", "float
 @pytest.fixture(scope="module")
 def runs(knees, tmp_path_factory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    kneessl("pretrain", knees, "--out", runs / "encoder", *QUICK, "--epochs", 2, "--batch", 4, "--hidden", 32)
+    kneessl("pretrain", knees, "--out", runs / "encoder", *QUICK, "--epochs", 2, "--batch", 4, "--settings.hidden", 32)
     tune = ("finetune", knees, "--task", "acl", *QUICK, "--slices", 12, "--batch", 4, "--epochs", 15)
     kneessl(*tune, "--from", runs / "encoder", "--out", runs / "pretrained")
     kneessl(*tune, "--out", runs / "from-nothing")

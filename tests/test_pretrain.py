@@ -20,14 +20,16 @@ from kneessl.pretrain import Pretraining, pretrain
 from kneessl.training import StopAsked, StopBetweenBatches, lightning_precision
 from kneessl.views.augment import T_PRIME, T
 from kneessl.views.clips import EpochSampler, ignore_interrupt
+from kneessl.views.inputs import ViewMaker
 from kneessl.views.preprocess import Preprocessing
 
-TINY = {"slices": 2, "size": 32, "batch": 4, "epochs": 3, "warmup_epochs": 1, "hidden": 16, "dim": 8}
+TINY = {"slices": 2, "size": 32, "batch": 4, "epochs": 3, "warmup_epochs": 1}
+HEADS = {"hidden": 16, "dim": 8}
 """Small enough for seconds; float32, so that equality does not depend on the processor."""
 
 
 def tiny(knees: Path, out: Path, **changes) -> None:
-    pretrain(knees, out, **(TINY | {"precision": "float32"} | changes))
+    pretrain(knees, out, **(TINY | {"precision": "float32", "settings": HEADS} | changes))
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -36,7 +38,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def command(knees: Path, out: Path) -> list[str]:
-    words = [f"--{k}={v}" for k, v in TINY.items()]
+    words = [f"--{k}={v}" for k, v in TINY.items()] + [f"--settings.{k}={v}" for k, v in HEADS.items()]
     code = "from kneessl.cli import main; main()"
     return [sys.executable, "-c", code, "pretrain", str(knees), "--out", str(out), "--precision=float32", *words]
 
@@ -57,11 +59,12 @@ def assert_equal_weights(a: Path, b: Path) -> None:
 
 def test_a_run_folder_holds_what_the_readme_says(unbroken, knees):
     assert len(rows(unbroken)) == 3
-    assert {"epoch", "loss", "lr", "feature_std", "effective_rank", "exams_per_s", "seconds"} == set(rows(unbroken)[0])
+    watch = {"feature_std", "effective_rank", "alignment", "uniformity"}
+    assert {"epoch", "loss", "lr", "exams_per_s", "seconds"} | watch == set(rows(unbroken)[0])
     record = json.loads((unbroken / "run.json").read_text())
     assert record["exams"] == 12
     assert record["fingerprint"] == Preprocessing(32).fingerprint()
-    assert yaml.safe_load((unbroken / "config.yaml").read_text())["hidden"] == 16
+    assert yaml.safe_load((unbroken / "config.yaml").read_text())["settings"]["hidden"] == 16
     html = (unbroken / "report.html").read_text()
     assert "view T" in html
     assert not list(unbroken.rglob("*.partial"))
@@ -139,8 +142,8 @@ def test_a_finished_run_resumes_to_itself(unbroken, knees, tmp_path):
 def test_a_run_in_the_way_or_with_other_settings_is_refused(unbroken, knees, tmp_path):
     with pytest.raises(UserError, match="already holds a run; add --resume"):
         tiny(knees, unbroken)
-    with pytest.raises(UserError, match=r"other settings than now asked for \(seed, tau\)"):
-        tiny(knees, unbroken, seed=5, tau=0.5, resume=True)
+    with pytest.raises(UserError, match=r"other settings than now asked for \(lr, seed\)"):
+        tiny(knees, unbroken, seed=5, lr=0.5, resume=True)
     (tmp_path / "mine.txt").write_text("do not touch")
     with pytest.raises(UserError, match="not empty"):
         tiny(knees, tmp_path)
@@ -163,10 +166,16 @@ def test_a_run_in_the_way_or_with_other_settings_is_refused(unbroken, knees, tmp
         ({"size": 8}, "size is 8"),
         ({"lr": -1.0}, "lr is -1"),
         ({"lr": float("nan")}, "lr is nan"),
-        ({"tau": 1.5}, "tau is 1.5"),
+        ({"settings": {"tau": 1.5}}, "settings.tau is 1.5"),
+        ({"settings": {"temperature": 0.1}}, "byolmed2d has no setting temperature; it has hidden, dim, tau"),
+        ({"method": "rotation", "settings": {}, "pool": "max"}, "rotation works on single slices"),
+        ({"method": "moco_v2", "settings": {"queue": 24}}, "settings.queue is 24; it must stay below the 24 samples"),
+        ({"field": 0.0}, "field is 0"),
+        ({"depth": 1.5}, "depth is 1.5"),
+        ({"probes": 0}, "probes is 0"),
         ({"seed": -1}, "seed is -1"),
-        ({"hidden": 0}, "hidden is 0"),
-        ({"dim": 0}, "dim is 0"),
+        ({"settings": {"hidden": 0}}, "settings.hidden is 0"),
+        ({"settings": {"dim": 0}}, "settings.dim is 0"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
     ],
 )
@@ -184,7 +193,8 @@ def test_divergence_is_said_in_a_sentence(knees, tmp_path):
 def module(tmp_path: Path, accumulate: int = 1) -> tuple[Pretraining, L.Trainer]:
     torch.manual_seed(0)
     method = BYOL(ClipEncoder("max"), hidden=16, dim=8, tau=0.9)
-    pretraining = Pretraining(method, Preprocessing(32), T, T_PRIME, "lars", 0.1, 1e-6, 0, 0, tmp_path)
+    make_view = ViewMaker(Preprocessing(32), T, T_PRIME)
+    pretraining = Pretraining(method, make_view, False, "lars", 0.1, 1e-6, 0, 0, tmp_path)
     trainer = L.Trainer(
         max_epochs=1, accumulate_grad_batches=accumulate, logger=False, enable_progress_bar=False,
         enable_checkpointing=False, enable_model_summary=False, accelerator="cpu",
@@ -204,8 +214,8 @@ def test_the_target_moves_after_optimiser_steps_only(tmp_path):
 
 def test_a_collapsed_run_says_so_and_what_to_change(knees, tmp_path, capsys, monkeypatch):
     def collapsed(self, view1, view2):
-        loss, projections = forward(self, view1, view2)
-        return loss, torch.ones_like(projections)
+        outcome = forward(self, view1, view2)
+        return outcome._replace(embeddings=torch.ones_like(outcome.embeddings))
 
     forward = BYOL.forward
     monkeypatch.setattr(BYOL, "forward", collapsed)
@@ -227,3 +237,8 @@ def test_bf16_trains_to_nearly_the_same_loss(unbroken, knees, tmp_path):
     tiny(knees, tmp_path / "bf16", precision="bf16")
     for a, b in zip(rows(unbroken), rows(tmp_path / "bf16"), strict=True):
         assert float(b["loss"]) == pytest.approx(float(a["loss"]), abs=0.3)
+
+
+def test_a_queue_is_made_to_fit_the_data(knees, tmp_path):
+    tiny(knees, tmp_path / "run", method="moco_v2", settings={"dim": 8}, epochs=2)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["queue"] == 12, "half of 12 exams x 2"

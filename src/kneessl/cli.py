@@ -1,7 +1,7 @@
 """The command line: `kneessl COMMAND ...`. Each command is one function; its signature and docstring are its help."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
@@ -59,6 +59,18 @@ COMMANDS = {
         ("model", "data"),
         "AUC, accuracy and a report on exams kept apart",
         "kneessl evaluate runs/acl knees",
+    ),
+    "compare": Command(
+        "kneessl.compare:compare",
+        ("data",),
+        "every method under the same conditions: table, intervals, page",
+        "kneessl compare knees --task acl --plane sagittal --seeds 3 --out runs/compare --preset quick",
+    ),
+    "probe": Command(
+        "kneessl.diagnosis.probe:probe",
+        (),
+        "linear evaluation on a folder of images by class: top-1, top-5",
+        "kneessl probe --data images --from runs/encoder --out runs/probe",
     ),
 }
 
@@ -163,6 +175,17 @@ def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
     parser.add_function_arguments(function, as_group=False, as_positional=False, skip=set(command.positional))
     return parser, function, {p for p, spec in parameters.items() if spec.annotation is bool}
+
+
+def parse_settings(name: str, settings: Mapping[str, object]) -> None:
+    """Parse settings of a command without running it.
+
+    Raises:
+        UserError: a setting that the command does not have, or a value that it does not take.
+    """
+    parser, function, _ = make_parser(name)
+    needed = {p for p, spec in signature(function).parameters.items() if spec.default is Parameter.empty}
+    parser.parse_object(dict.fromkeys(needed, "x") | dict(settings))
 
 
 def run(name: str, words: list[str]) -> None:

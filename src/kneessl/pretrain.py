@@ -12,16 +12,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kneessl.errors import UserError
-from kneessl.evaluation.collapse import collapse_warning, effective_rank, feature_std
+from kneessl.evaluation.collapse import alignment, collapse_warning, effective_rank, feature_std, uniformity
 from kneessl.exams.folder import ExamFolder, Plane
-from kneessl.methods import METHODS, Method, MethodName
-from kneessl.nets.encoder import ClipEncoder, save_encoder
+from kneessl.methods import METHODS, Method, MethodName, make_method
+from kneessl.nets.encoder import Pool, save_weights
 from kneessl.optimizers import OptimizerName, default_lr, make_optimizer, warmup_cosine
+from kneessl.probing import Probe
 from kneessl.report import Curve, write_report
 from kneessl.report.describe import data_note, data_rows, show_views
 from kneessl.training import Precision, data_hash, fit, open_run, plain, require_positive, seeded, write_record
-from kneessl.views.augment import T_PRIME, T, View, augment
+from kneessl.views.augment import T_PRIME, T, View
 from kneessl.views.clips import Clips, clip_loader
+from kneessl.views.inputs import ViewMaker
 from kneessl.views.preprocess import Preprocessing
 
 WATCHED = 1024
@@ -34,41 +36,40 @@ class Pretraining(L.LightningModule):
     def __init__(
         self,
         method: Method,
-        preprocessing: Preprocessing,
-        view1: View,
-        view2: View,
+        make_view: ViewMaker,
+        by_slice: bool,
         optimizer: OptimizerName,
         lr: float,
         weight_decay: float,
         warmup_epochs: int,
         seed: int,
         out: Path,
+        probe: Probe | None = None,
     ) -> None:
         super().__init__()
         self.method = method
-        self.preprocessing, self.view1, self.view2 = preprocessing, view1, view2
+        self.make_view, self.by_slice = make_view, by_slice
         self.optimizer, self.lr, self.weight_decay, self.warmup_epochs = (
             optimizer,
             lr,
             weight_decay,
             warmup_epochs,
         )
-        self.seed, self.out = seed, out
-        self.watched: list[Tensor] = []
+        self.seed, self.out, self.probe = seed, out, probe
+        self.watched: list[tuple[Tensor, Tensor | None]] = []
         self.warned = False
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """uint8 clips `(B, S, 256, 256)` -> loss; the views depend on seed, epoch and batch alone."""
         clips, _ = batch
+        if self.by_slice:  # without pooling, a slice is a clip of one
+            clips = clips.flatten(0, 1)[:, None]
         generator = seeded(self.seed, self.current_epoch, batch_idx)
         with torch.autocast(clips.device.type, enabled=False):
-            view1, view2 = (
-                self.preprocessing.standardise(augment(clips, view, self.preprocessing.size, generator))
-                for view in (self.view1, self.view2)
-            )
-        loss, projections = self.method(view1, view2)
-        self.watched.append(projections)
-        if sum(map(len, self.watched[1:])) >= WATCHED:
+            inputs = self.method.inputs(clips, self.make_view, generator)
+        loss, embeddings, partners = self.method(*inputs)
+        self.watched.append((embeddings, partners))
+        if sum(len(e) for e, _ in self.watched[1:]) >= WATCHED:
             self.watched.pop(0)
         return loss
 
@@ -86,19 +87,42 @@ class Pretraining(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def epoch_facts(self) -> dict[str, float]:
-        """Collapse watch over the epoch's last projections."""
-        features = torch.cat(self.watched).float()
+        """Collapse watch over the epoch's last embeddings, and the probe's figures where there is one."""
+        features = torch.cat([e for e, _ in self.watched]).float()
+        partners = [p for _, p in self.watched if p is not None]
         self.watched = []
-        std, rank = feature_std(features), effective_rank(features)
-        warning = collapse_warning(std, rank)
+        facts = {
+            "feature_std": feature_std(features),
+            "effective_rank": effective_rank(features),
+            "uniformity": uniformity(features),
+        }
+        if partners:
+            facts["alignment"] = alignment(features, torch.cat(partners))
+        if self.probe is not None:
+            facts |= self.probe(self.method.encoder, self.current_epoch + 1)
+        warning = collapse_warning(facts["feature_std"], facts["effective_rank"])
         if warning and not self.warned:
             tqdm.write(f"warning: epoch {self.current_epoch + 1}: {warning}", file=sys.stderr)
         self.warned = warning is not None
-        return {"feature_std": std, "effective_rank": rank}
+        return facts
 
     def on_train_epoch_end(self) -> None:
         """Leave a usable encoder after every epoch."""
-        save_encoder(self.method.encoder, self.out / "encoder.safetensors")
+        save_weights(self.method.encoder.trunk, self.out / "encoder.safetensors")
+
+
+def with_queue(method: MethodName, settings: dict[str, int | float], samples: int) -> dict[str, int | float]:
+    """The settings, with a queue that holds at most half of an epoch's samples where none is asked for.
+
+    Raises:
+        UserError: the queue asked for holds as many keys as there are samples, so that each would meet itself.
+    """
+    queue = METHODS[method].settings().get("queue")
+    if queue is None:
+        return settings
+    if settings.get("queue", 0) >= samples:
+        raise UserError(f"settings.queue is {settings['queue']}; it must stay below the {samples} samples of an epoch")
+    return {"queue": max(1, min(int(queue), samples // 2))} | settings
 
 
 def pretrain(
@@ -108,6 +132,8 @@ def pretrain(
     plane: Plane = "sagittal",
     slices: int = 16,
     size: int = 224,
+    field: float = 1.0,
+    depth: float = 1.0,
     epochs: int = 100,
     batch: int = 8,
     accumulate: int = 1,
@@ -115,11 +141,13 @@ def pretrain(
     lr: float | None = None,
     weight_decay: float = 1e-6,
     warmup_epochs: int = 10,
-    tau: float = 0.99,
-    hidden: int = 4096,
-    dim: int = 256,
+    pool: Pool | None = None,
+    settings: dict[str, int | float] | None = None,
     view1: View = T,
     view2: View = T_PRIME,
+    weights: Path | None = None,
+    probe: str | None = None,
+    probes: int = 4,
     precision: Precision = "auto",
     seed: int = 0,
     resume: bool = False,
@@ -133,6 +161,8 @@ def pretrain(
         plane: The plane to learn from.
         slices: Slices in a clip.
         size: Side of a view in pixels.
+        field: Share of a slice's side that is looked at, about its centre; 1 is the whole field of view.
+        depth: Share of a series' slices that is looked at, about its middle; 1 is all of them.
         epochs: Passes over the exams.
         batch: Exams in a batch.
         accumulate: Batches whose gradients are added up before each optimiser step.
@@ -140,16 +170,18 @@ def pretrain(
         lr: Highest learning rate; by default the optimiser's own rule for this batch.
         weight_decay: Of weight matrices; biases and batch norm are never decayed.
         warmup_epochs: Epochs of linear warm-up, before the cosine.
-        tau: First decay of the target network, rising to 1.
-        hidden: Width of the heads.
-        dim: Output size of the heads.
+        pool: Over the slices of a clip: none, max or mean; by default what the method is known for.
+        settings: The method's own settings, such as --settings.tau 0.996; what it does not have is refused by name.
         view1: What the first view T may do.
         view2: What the second view T' may do.
+        weights: File with torchvision's ResNet-18 keys (.safetensors or .pth) to start from, instead of random weights.
+        probe: Task to probe the frozen features for, such as acl; training itself never sees these labels.
+        probes: How often to probe over the training, the last time at its end.
         precision: auto takes bf16 where the hardware multiplies it fast.
         seed: Same seed and machine, same weights (on the CPU).
         resume: Continue the run in OUT from its last checkpoint.
     """
-    settings = {k: v for k, v in locals().items() if k not in {"out", "resume"}}
+    asked = {k: v for k, v in locals().items() if k not in {"out", "resume"}}
     folder = ExamFolder(data)
     exams = folder.require("train", plane)
     if batch < 2 or len(exams) < batch:
@@ -157,55 +189,58 @@ def pretrain(
             f"batch is {batch}, and {data} has {len(exams)} {plane} training exams; "
             "batch normalisation needs at least 2 exams a batch, and a batch no more than there are"
         )
-    require_positive(settings, "slices", "epochs", "accumulate", "hidden", "dim")
+    require_positive(asked, "slices", "epochs", "accumulate", "probes")
     for name in ("seed", "weight_decay"):
-        if not 0 <= settings[name] < math.inf:
-            raise UserError(f"{name} is {settings[name]}; it must be 0 or more")
+        if not 0 <= asked[name] < math.inf:
+            raise UserError(f"{name} is {asked[name]}; it must be 0 or more")
     if lr is not None:
-        require_positive(settings, "lr")
-    if not 0 <= tau <= 1:
-        raise UserError(f"tau is {tau}; it must be from 0 to 1")
+        require_positive(asked, "lr")
     if not 0 <= warmup_epochs < epochs:
         raise UserError(f"warmup_epochs is {warmup_epochs}; it must be from 0 to less than epochs, which is {epochs}")
-    preprocessing = Preprocessing(size)
-    clips = Clips(folder, "train", plane, exams, slices, seed)
+    preprocessing = Preprocessing(size, field, depth)
+    clips = Clips(folder, "train", plane, exams, slices, seed, preprocessing)
     loader = clip_loader(clips, range(len(exams)), batch, drop_last=True)
-    checkpoint = open_run(out, settings, resume)
+    by_slice = (pool or METHODS[method].pools[0]) == "none"
+    chosen = with_queue(method, settings or {}, len(exams) * (slices if by_slice else 1))
+    watch = Probe(folder, plane, probe, preprocessing, epochs, probes) if probe else None
+    torch.manual_seed(seed)
+    built = make_method(method, pool, chosen, weights)
+    checkpoint = open_run(out, asked, resume)
     if lr is None:
         lr = default_lr(optimizer, batch * accumulate, epochs)
-
-    torch.manual_seed(seed)
     module = Pretraining(
-        METHODS[method](ClipEncoder("max"), hidden=hidden, dim=dim, tau=tau),
-        preprocessing, view1, view2, optimizer, lr, weight_decay, warmup_epochs, seed, out,
+        built, ViewMaker(preprocessing, view1, view2), by_slice, optimizer, lr, weight_decay, warmup_epochs, seed, out,
+        watch,
     )  # fmt: skip
     data_sha256 = data_hash(folder, "train", plane, exams)
     rows = fit(
         module, loader, out, title=f"pre-train {method}", epochs=epochs, precision=precision, data=data_sha256,
         accumulate=accumulate, checkpoint=checkpoint,
     )  # fmt: skip
-    write_record(
-        out, preprocessing, kind="pretrain", method=method, plane=plane, seed=seed, epochs=epochs, lr=lr,
-        exams=len(exams), data_sha256=data_sha256,
-    )  # fmt: skip
     warning = collapse_warning(rows[-1]["feature_std"], rows[-1]["effective_rank"])
+    write_record(
+        out, preprocessing, rows, kind="pretrain", method=method, network=METHODS[method].network, plane=plane,
+        settings=METHODS[method].settings() | chosen, seed=seed, epochs=epochs, lr=lr, exams=len(exams),
+        data_sha256=data_sha256, collapsed=warning is not None,
+    )  # fmt: skip
     write_report(
         out / "report.html",
         title=f"Pre-training: {method}",
         lead=(
             f"{len(exams)} unlabelled {plane} exams, {epochs} epochs. "
-            f"The last epoch's loss was {rows[-1]['loss']:.3f} of 8; projections of different exams had "
+            f"The last epoch's loss was {rows[-1]['loss']:.3f}; embeddings of different clips had "
             f"standard deviation {rows[-1]['feature_std']:.2f} of 1 "
             f"and effective rank {rows[-1]['effective_rank']:.1f}."
         ),
         facts=[("method", method), ("plane", plane), ("exams", str(len(exams))), ("seed", str(seed))],
         data=data_rows(folder, plane, task=None),
         data_note=data_note(folder),
-        settings={"pre-training": plain({**settings, "lr": lr})},
+        settings={"pre-training": plain({**asked, "lr": lr})},
         curves=[Curve(method, rows)],
         warnings=[warning] if warning else [],
         views=[
-            show_views(folder, "train", plane, exam, {"view T": view1, "view T'": view2}, seed) for exam in exams[:2]
+            show_views(folder, "train", plane, exam, {"view T": view1, "view T'": view2}, preprocessing, seed)
+            for exam in exams[:2]
         ],
         arms=[],
         task="",

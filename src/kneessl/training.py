@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import platform
+import resource
 import signal
 import threading
 import time
@@ -88,11 +89,20 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_record(out: Path, preprocessing: Preprocessing, **facts: Any) -> None:
-    """Write `run.json`: versions, machine, preprocessing with its fingerprint, and the `facts` of this run."""
+def write_record(out: Path, preprocessing: Preprocessing, rows: list[dict[str, float]], **facts: Any) -> None:
+    """Write `run.json`: versions, machine, time, memory, preprocessing, and the `facts` of this run.
+
+    Args:
+        out: The run folder.
+        preprocessing: Recorded with its fingerprint.
+        rows: The lines of `metrics.csv`.
+        facts: What else to record.
+    """
     packages = ("kneessl", "torch", "lightning", "monai", "numpy")
     record = {
         **facts,
+        "seconds": sum(row["seconds"] for row in rows),
+        "peak_memory_bytes": peak_memory(),
         "preprocessing": asdict(preprocessing),
         "fingerprint": preprocessing.fingerprint(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
@@ -112,6 +122,13 @@ def read_record(run: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{run / 'run.json'} is not a JSON object; the run folder is damaged")
     return record
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held: of the GPU where there is one, else of main memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 def describe_machine() -> str:
@@ -191,7 +208,7 @@ class EpochLog(Callback):
         if not math.isfinite(loss):
             raise UserError(
                 f"the loss is {loss} in epoch {trainer.current_epoch + 1}: training diverged; "
-                "start again with a smaller --lr or more --warmup"
+                "start again with a smaller --lr"
             )
         self.rows.append(
             {
@@ -322,7 +339,9 @@ def fit(
         KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM came.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning", message=".*(num_workers|exists and is not empty|LeafSpec).*")
+    warnings.filterwarnings(
+        "ignore", module="lightning", message=".*(num_workers|exists and is not empty|LeafSpec|in eval mode).*"
+    )
     log, stop = EpochLog(out, data), StopBetweenBatches()
     saver = ModelCheckpoint(
         dirpath=out / LAST.parent,

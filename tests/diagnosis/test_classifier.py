@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kneessl.diagnosis.classifier import Classifier, load_model
-from kneessl.diagnosis.finetune import oversample, step_decay
+from kneessl.diagnosis.recipes import oversample, step_decay
 from kneessl.errors import UserError
 from kneessl.nets.encoder import save_weights
 from kneessl.training import write_record
@@ -18,7 +18,7 @@ def run(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     save_weights(Classifier(), folder / "model.safetensors")
-    write_record(folder, Preprocessing(64), kind="finetune", task="acl", plane="sagittal")
+    write_record(folder, Preprocessing(64), rows=[], kind="finetune", task="acl", plane="sagittal")
     return folder
 
 

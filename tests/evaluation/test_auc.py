@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from kneessl.errors import UserError
-from kneessl.evaluation import auc_interval, compare_auc
+from kneessl.evaluation import auc_interval, compare_auc, mean_roc
 
 
 def structural_components(labels, scores):
@@ -32,6 +32,21 @@ def random_case(seed, n=60, ties=False):
     if ties:
         scores = [np.round(values, 0) for values in scores]
     return labels, *scores
+
+
+def trainings(seed, ties, n=60):
+    """Labels, and scores of two models trained three and two times: each training its own noise on what exams share."""
+    rng = np.random.default_rng(seed)
+    labels = np.r_[1, 1, 0, 0, rng.integers(0, 2, n - 4)]
+    shared = rng.normal(labels)
+    a, b = shared + 0.6 * rng.normal(size=(3, n)), 0.5 * shared + rng.normal(size=(2, n))
+    return (labels, np.round(a), np.round(b)) if ties else (labels, a, b)
+
+
+def mean_components(labels, rows):
+    """V10 and V01 of each training, averaged over trainings."""
+    v10, v01 = zip(*(structural_components(labels, row) for row in rows), strict=True)
+    return np.mean(v10, axis=0), np.mean(v01, axis=0)
 
 
 @st.composite
@@ -69,6 +84,104 @@ def test_paired_comparison_equals_delong_1988(seed, ties):
     assert result.p == pytest.approx(2 * norm.sf(abs(auc_a - auc_b) / error), rel=1e-9)
     assert result.low == pytest.approx(auc_a - auc_b - 1.6448536269514722 * error, abs=1e-12)
     assert result.high == pytest.approx(auc_a - auc_b + 1.6448536269514722 * error, abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_mean_over_trainings_equals_averaged_kernels(seed, ties):
+    labels, a, b = trainings(seed, ties)
+    (v10, v01), (w10, w01) = mean_components(labels, a), mean_components(labels, b)
+    error = math.sqrt(np.var(v10, ddof=1) / len(v10) + np.var(v01, ddof=1) / len(v01))
+    mean = auc_interval(labels, a)
+    assert mean.auc == pytest.approx(np.mean([roc_auc_score(labels, row) for row in a]), abs=1e-12)
+    assert mean.standard_error == pytest.approx(error, abs=1e-12)
+    assert mean.low == pytest.approx(mean.auc - 1.959963984540054 * error, abs=1e-12)
+    paired = math.sqrt(np.var(v10 - w10, ddof=1) / len(v10) + np.var(v01 - w01, ddof=1) / len(v01))
+    difference = compare_auc(labels, a, b)
+    assert difference.difference == pytest.approx(v10.mean() - w10.mean(), abs=1e-12)
+    assert difference.standard_error == pytest.approx(paired, abs=1e-12)
+    assert difference.p == pytest.approx(2 * norm.sf(abs(v10.mean() - w10.mean()) / paired), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_training_is_the_same_as_a_plain_list(seed):
+    labels, a, b = random_case(seed)
+    assert auc_interval(labels, a[None]) == auc_interval(labels, a)
+    assert compare_auc(labels, a[None], b) == compare_auc(labels, a, b)
+
+
+def test_the_same_training_over_and_over_tells_nothing_more():
+    labels, a, _ = trainings(0, ties=True)
+    often = auc_interval(labels, np.tile(a, (3, 1)))
+    assert (often.auc, often.standard_error) == pytest.approx(
+        (auc_interval(labels, a).auc, auc_interval(labels, a).standard_error), rel=1e-12
+    )
+    none = compare_auc(labels, np.tile(a, (7, 1)), a)
+    assert (none.difference, none.standard_error, none.p) == (0.0, 0.0, 1.0)  # exactly, though thirds are averaged
+
+
+def test_trainings_may_differ_in_scale():
+    labels, a, b = trainings(1, ties=False)
+    scaled = a * [[1], [1000], [0.001]] + [[0], [5], [-7]]
+    assert auc_interval(labels, scaled) == auc_interval(labels, a)
+    assert compare_auc(labels, scaled, b) == compare_auc(labels, a, b)
+
+
+def test_interval_of_a_mean_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    truth = norm.cdf(1 / math.sqrt(2))
+    labels = np.repeat([1, 0], 60)
+    draws = [labels + rng.normal(size=120) * 0.8 + rng.normal(size=(3, 120)) * 0.6 for _ in range(1000)]
+    intervals = [auc_interval(labels, scores) for scores in draws]
+    covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
+    assert 0.92 < covered < 0.97  # 4 standard errors of 1,000 draws are 0.028
+    # Taking the trainings for three times as many exams, the tempting mistake, would cover far too rarely.
+    pooled = [auc_interval(np.tile(labels, 3), scores.ravel()) for scores in draws]
+    assert np.mean([interval.low <= truth <= interval.high for interval in pooled]) < 0.9
+
+
+def test_p_is_uniform_where_two_methods_are_equally_good():
+    rng = np.random.default_rng(4)
+    labels = np.repeat([1, 0], 60)
+    p = []
+    for _ in range(1000):
+        shared = labels + 0.8 * rng.normal(size=120)
+        p.append(compare_auc(labels, *(shared + 0.6 * rng.normal(size=(seeds, 120)) for seeds in (3, 2))).p)
+    assert 0.022 < np.mean(np.array(p) < 0.05) < 0.078
+    assert 0.46 < np.mean(p) < 0.54
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_area_below_the_mean_curve_is_the_mean_auc(ties):
+    labels, a, _ = trainings(2, ties)
+    x, y = mean_roc(labels, a)
+    assert len(x) == len(y) == 2 * (labels == 0).sum() + 2
+    assert (x[0], y[0], x[-1], y[-1]) == (0, pytest.approx(0, abs=0.2), 1, 1)
+    assert np.all(np.diff(x) >= 0)
+    assert np.all(np.diff(y) >= -1e-12)
+    assert np.trapezoid(y, x) == pytest.approx(auc_interval(labels, a).auc, abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_the_curve_of_one_training_is_scikit_learns(case):
+    labels, scores, _ = case
+    _, y = mean_roc(labels, scores)
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    negatives = (labels == 0).sum()
+    for k in range(negatives + 1):
+        here = np.isclose(fpr, k / negatives)
+        if here.any():
+            assert (y[2 * k], y[2 * k + 1]) == pytest.approx((tpr[here].min(), tpr[here].max()))
+        else:
+            assert y[2 * k] == y[2 * k + 1] == pytest.approx(np.interp(k / negatives, fpr, tpr))
+
+
+def test_a_mean_curve_by_hand():
+    # First training: positives 3 and 1, negatives 2 and 0; second: all tied, so its curve is the diagonal.
+    x, y = mean_roc([1, 1, 0, 0], [[3, 1, 2, 0], [5, 5, 5, 5]])
+    np.testing.assert_allclose(x, [0, 0, 0.5, 0.5, 1, 1])
+    np.testing.assert_allclose(y, [0, 0.25, 0.5, 0.75, 1, 1])
 
 
 def test_by_hand():
@@ -174,7 +287,12 @@ def test_p_is_uniform_where_two_models_are_equally_good():
         ([0, 0, 1, math.nan], [1, 2, 3, 4], "labels must be 0 or 1"),
         (["no", "no", "yes", "yes"], [1, 2, 3, 4], "labels must be numbers"),
         ([0, 0, 1, 1], ["a", "b", "c", "d"], "scores must be numbers"),
-        ([0, 0, 1, 1], [[1, 2], [3, 4]], r"shape \(2, 2\)"),
+        ([0, 0, 1, 1], [[1, 2], [3, 4]], "there are 4 and 2"),
+        ([0, 0, 1, 1], [[1, 2, 3, 4], [1, 2, 3]], "scores must be numbers"),
+        ([0, 0, 1, 1], [[[1, 2, 3, 4]]], r"shape \(1, 1, 4\)"),
+        ([0, 0, 1, 1], np.empty((0, 4)), "at least one training"),
+        ([0, 0, 1, 1], [[1, 2, 3, 4], [1, math.nan, 3, 4]], "1 of 8 scores are NaN"),
+        ([[0, 0, 1, 1]], [1, 2, 3, 4], r"labels must be a list .* shape \(1, 4\)"),
     ],
 )
 def test_wrong_arguments(labels, scores, sentence):

@@ -22,20 +22,20 @@ def views(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 def test_loss_is_the_sum_of_both_directions(method):
     v1, v2 = views()
     twin = copy.deepcopy(method)
-    loss, watched = method(v1, v2)
+    loss, *watched = method(v1, v2)
     y1, y2 = twin.projector(twin.encoder(v1)), twin.projector(twin.encoder(v2))
     z1, z2 = twin.target(v1), twin.target(v2)
     expected = objectives.byol(twin.predictor(y1), z2) + objectives.byol(twin.predictor(y2), z1)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    torch.testing.assert_close(watched, y1.detach())
-    assert not watched.requires_grad
+    for projection, y in zip(watched, (y1, y2), strict=True):
+        torch.testing.assert_close(projection, y.detach())
+        assert not projection.requires_grad
 
 
 def test_the_target_starts_equal_gets_no_gradient_and_trains_its_batch_norm(method):
     for a, b in zip(method.encoder.parameters(), method.target[0].parameters(), strict=True):
         assert torch.equal(a, b)
-    loss, _ = method(*views())
-    loss.backward()
+    method(*views()).loss.backward()
     assert all(p.grad is None for p in method.target.parameters())
     assert all(p.grad is not None for p in method.encoder.parameters())
     assert method.target[0].slices.trunk.bn1.num_batches_tracked == 2, "two forwards in training mode"

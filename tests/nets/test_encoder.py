@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from kneessl.errors import UserError
-from kneessl.nets.encoder import ClipEncoder, SliceEncoder, load_encoder, save_encoder
+from kneessl.nets.encoder import ClipEncoder, SliceEncoder, load_encoder, save_weights
 
 
 def torchvision_keys() -> set[str]:
@@ -85,7 +85,7 @@ def test_weights_come_back_as_saved(tmp_path):
     torch.manual_seed(0)
     a, b = ClipEncoder(), ClipEncoder()
     a(torch.randn(1, 2, 32, 32))
-    save_encoder(a, tmp_path / "encoder.safetensors")
+    save_weights(a.trunk, tmp_path / "encoder.safetensors")
     load_encoder(b, tmp_path / "encoder.safetensors")
     for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
         assert torch.equal(x, y), name

@@ -2,7 +2,6 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import matplotlib as mpl
 import numpy as np
@@ -14,39 +13,6 @@ from kneessl.evaluation import compare_auc, summarise
 from kneessl.report import Arm, Curve, Mistake, Views, write_report
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
-VOID = {"meta", "img", "br", "line"}
-
-
-class Page(HTMLParser):
-    """Every tag, the visible text of each element, and whether tags nest as they should."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.text, self.open = [], [], []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style" and data.strip():
-            self.text.append(" ".join(data.split()))
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def words(self):
-        return " ".join(self.text)
 
 
 def an_arm(name="pre-trained", seed=0, shift=2.0, mistakes=()):
@@ -85,11 +51,11 @@ def content(**changes):
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path, parse):
     def write(**changes):
         write_report(tmp_path / "report.html", **content(**changes))
         html = (tmp_path / "report.html").read_text(encoding="utf-8")
-        page = Page(html)
+        page = parse(html)
         assert page.open == []
         return html, page
 
@@ -319,6 +285,18 @@ def test_metrics_are_drawn_where_they_exist(write):
         "auc by epoch. b: from 0.5 to 0.5.",
     ]
     assert "momentum of the target network" in page.words
+
+
+def test_a_lone_value_among_missing_ones_is_a_dot(write):
+    nan = float("nan")
+    lone = [{"epoch": e, "linear_auc": 0.7 if e == 5 else nan, "knn_auc": nan} for e in range(30)]
+    many = [{"epoch": e, "linear_auc": 0.7} for e in range(30)]
+    _, page = write(curves=[Curve("a", lone)], arms=[], views=[])
+    (dotted,) = svgs(page)  # a column without any value is not drawn
+    assert "fill: #1d5fa3" in dotted  # only markers are filled
+    assert "out of fold, on labels that training never sees" in page.words
+    _, page = write(curves=[Curve("a", many)], arms=[], views=[])
+    assert "fill: #1d5fa3" not in svgs(page)[0]
 
 
 def test_values_read_well(write):

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from kneessl.exams.folder import ExamFolder, write_series
 from kneessl.views.clips import Clips, EpochSampler, sample_slices
+from kneessl.views.preprocess import Preprocessing
 
 
 @given(total=st.integers(1, 80), count=st.integers(1, 64), seed=st.integers(0, 1000))
@@ -24,12 +25,15 @@ def test_every_slice_is_equally_likely():
     assert abs(counts / 3000 - 16 / 30).max() < 0.05
 
 
-def make_clips(root, seed=0):
+WHOLE, MIDDLE = Preprocessing(), Preprocessing(depth=0.5)
+
+
+def make_clips(root, seed=0, preprocessing=WHOLE):
     rng = np.random.default_rng(1)
     for i in range(4):
         write_series(root, "train", "sagittal", f"{i:04d}", rng.integers(0, 255, (20 + i, 256, 256), dtype=np.uint8))
     folder = ExamFolder(root)
-    return Clips(folder, "train", "sagittal", folder.exams("train", "sagittal"), 16, seed), folder
+    return Clips(folder, "train", "sagittal", folder.exams("train", "sagittal"), 16, seed, preprocessing), folder
 
 
 def test_a_clip_depends_on_seed_epoch_and_exam_alone(tmp_path):
@@ -64,3 +68,14 @@ def test_an_exam_named_twice_gives_two_clips(tmp_path):
     drawn = sorted(EpochSampler([0, 0, 0, 1], seed=0))
     assert drawn == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 1, 0)]
     assert not torch.equal(clips[drawn[0]][0], clips[drawn[1]][0])
+
+
+def test_only_the_kept_slices_are_drawn_and_all_of_them_are(tmp_path):
+    clips, folder = make_clips(tmp_path, preprocessing=MIDDLE)
+    series = np.array(folder.series("train", "sagittal", "0002"))  # 22 slices, of which 5 to 15 are kept
+    seen = set()
+    for epoch in range(20):
+        clip, _ = clips[(epoch, 2, 0)]
+        assert len(clip) == 16
+        seen |= {int(np.flatnonzero((series == s).all((1, 2)))[0]) for s in clip.numpy()}
+    assert seen == set(range(5, 16))

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from kneessl.diagnosis.classifier import Model, load_model
-from kneessl.diagnosis.predict import Prediction, predict_split
+from kneessl.diagnosis.predict import Prediction, predict_split, slice_contributions
 from kneessl.errors import UserError
 from kneessl.evaluation import THRESHOLD, Summary, summarise
 from kneessl.exams.folder import ExamFolder, Split
@@ -99,7 +99,9 @@ def worst_mistakes(
         wrong.sort(key=lambda p: p.probability, reverse=label == 0)
         for p in wrong[:SHOWN_MISTAKES]:
             series = folder.series(split, model.plane, p.exam)
-            top = np.sort(np.argsort(-p.contributions, kind="stable")[:SHOWN_SLICES])
+            seen = np.arange(len(series))[model.preprocessing.middle(len(series))]
+            parts = slice_contributions(model, series)[seen]
+            top = np.sort(seen[np.argsort(-parts, kind="stable")[:SHOWN_SLICES]])
             captions = [f"slice {k + 1} of {len(series)}" for k in top]
             mistakes.append(Mistake(p.exam, label, p.probability, np.array(series[top]), captions))
     return mistakes
@@ -147,7 +149,11 @@ def write_evaluation_report(
         settings=settings,
         curves=curves,
         warnings=[],
-        views=[show_views(folder, split, model.plane, exam, views, seed=0) for exam in shown] if views else [],
+        views=[
+            show_views(folder, split, model.plane, exam, views, model.preprocessing, seed=0) for exam in shown
+        ]
+        if views
+        else [],
         arms=arms,
         task=model.task,
         plane=model.plane,

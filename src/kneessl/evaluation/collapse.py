@@ -1,4 +1,4 @@
-"""Has it collapsed? Two figures over features of different exams, and the warning that follows from them."""
+"""Has it collapsed? Figures over features of different exams, and the warning that follows from them."""
 
 import torch
 from torch import Tensor
@@ -28,6 +28,31 @@ def effective_rank(features: Tensor) -> float:
     singular = torch.linalg.svdvals(F.normalize(features.float(), dim=1))
     p = singular / singular.sum()
     return float(torch.special.entr(p).sum().exp())
+
+
+def alignment(features: Tensor, partners: Tensor) -> float:
+    """Mean squared distance of two views of the same clip on the unit sphere: 0 to 4, small is good.
+
+    Wang & Isola 2020, equation 5 with alpha = 2.
+
+    Args:
+        features: float `(N, dim)`.
+        partners: float `(N, dim)`, row for row the other view.
+    """
+    a, b = (F.normalize(x.float(), dim=1) for x in (features, partners))
+    return float((a - b).pow(2).sum(1).mean())
+
+
+def uniformity(features: Tensor) -> float:
+    """Log of the mean of exp(-2 d^2) over all pairs on the unit sphere: 0 where all coincide, about -4 at best.
+
+    Wang & Isola 2020, equation 6 with t = 2.
+
+    Args:
+        features: float `(N, dim)`, N at least 2.
+    """
+    distances = torch.pdist(F.normalize(features.float(), dim=1))
+    return float((distances.pow(2).mul(-2).exp().mean()).log())
 
 
 def collapse_warning(std: float, rank: float) -> str | None:

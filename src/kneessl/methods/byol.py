@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from kneessl import objectives
-from kneessl.nets.encoder import FEATURES, ClipEncoder
+from kneessl.methods.method import Encoder, Method, Outcome
+from kneessl.methods.settings import require_share, require_whole
 from kneessl.nets.heads import byol_head
 from kneessl.nets.momentum import ema_update, tau_at
 
 
-class BYOL(nn.Module):
+class BYOL(Method):
     """The online network predicts the target's projection of the other view; the target is its moving average.
 
     The two views pass as two forwards, so batch-norm statistics are of one view at a time, and the target's batch norm
@@ -24,22 +25,24 @@ class BYOL(nn.Module):
         tau: First value of the target's decay, rising to 1 along a cosine.
     """
 
-    def __init__(self, encoder: ClipEncoder, hidden: int = 4096, dim: int = 256, tau: float = 0.99) -> None:
+    def __init__(self, encoder: Encoder, hidden: int = 4096, dim: int = 256, tau: float = 0.99) -> None:
         super().__init__()
+        require_whole(hidden=hidden, dim=dim)
+        require_share(tau=tau)
         self.encoder = encoder
-        self.projector = byol_head(FEATURES, hidden, dim)
+        self.projector = byol_head(encoder.features, hidden, dim)
         self.predictor = byol_head(dim, hidden, dim)
         self.target = deepcopy(nn.Sequential(self.encoder, self.projector)).requires_grad_(False)
         self.tau = tau
 
-    def forward(self, view1: Tensor, view2: Tensor) -> tuple[Tensor, Tensor]:
-        """Views `(B, S, H, W)` twice -> L(p1, z2) + L(p2, z1) (thesis, 2.8), and the online projections of view 1."""
+    def forward(self, view1: Tensor, view2: Tensor) -> Outcome:
+        """Views `(B, S, H, W)` twice -> L(p1, z2) + L(p2, z1) (thesis, 2.8), and the online projections."""
         y1 = self.projector(self.encoder(view1))
         y2 = self.projector(self.encoder(view2))
         with torch.no_grad():
             z1, z2 = self.target(view1), self.target(view2)
         loss = objectives.byol(self.predictor(y1), z2) + objectives.byol(self.predictor(y2), z1)
-        return loss, y1.detach()
+        return Outcome(loss, y1.detach(), y2.detach())
 
     def after_step(self, progress: float) -> None:
         """Move the target towards the online network (thesis, 2.9)."""

@@ -5,13 +5,13 @@ from typing import Literal
 
 import torch
 from monai.networks.nets import resnet18
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kneessl.errors import UserError
 from kneessl.files import replacing
+from kneessl.nets.weights import read_tensors
 
 Pool = Literal["none", "max", "mean"]
 FEATURES = 512
@@ -48,14 +48,25 @@ class ClipEncoder(nn.Module):
     stays on its own: `(B * S, 512)`.
     """
 
+    features = FEATURES
+
     def __init__(self, pool: Pool = "max") -> None:
         super().__init__()
         self.pool = pool
         self.slices = SliceEncoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def trunk(self) -> nn.Module:
+        """The ResNet, whose parameters bear torchvision's names."""
+        return self.slices.trunk
+
+    def maps(self, slices: Tensor) -> Tensor:
+        """float `(N, 1, H, W)` -> feature maps `(N, 512, h, w)`."""
+        return self.slices(slices)
+
     def forward(self, clips: Tensor) -> Tensor:
         """float `(B, S, H, W)` -> features `(B, 512)`, or `(B * S, 512)` without pooling."""
-        maps = self.slices(clips.flatten(0, 1)[:, None])
+        maps = self.maps(clips.flatten(0, 1)[:, None])
         if self.pool != "none":
             maps = maps.unflatten(0, clips.shape[:2])
             maps = maps.amax(1) if self.pool == "max" else maps.mean(1)
@@ -69,22 +80,21 @@ def save_weights(module: nn.Module, path: Path) -> None:
         save_file(tensors, partial)
 
 
-def save_encoder(encoder: ClipEncoder, path: Path) -> None:
-    """Write the ResNet's weights with torchvision's keys (without `fc`)."""
-    save_weights(encoder.slices.trunk, path)
+def load_encoder(encoder: nn.Module, path: Path) -> None:
+    """Read what `save_weights(encoder.trunk, path)` wrote; a name or shape more, less or other is refused.
 
-
-def load_encoder(encoder: ClipEncoder, path: Path) -> None:
-    """Read weights that `save_encoder` wrote.
+    Args:
+        encoder: Any encoder with a `trunk`.
+        path: `encoder.safetensors` of a run folder.
 
     Raises:
-        UserError: no such file, not safetensors, or not exactly this ResNet-18's keys and shapes.
+        UserError: no such file, unreadable, or not exactly this trunk's names and shapes.
     """
+    tensors = read_tensors(path)
     try:
-        encoder.slices.trunk.load_state_dict(load_file(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; --from wants a run folder that `kneessl pretrain` has written") from error
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a readable safetensors file; pre-train again, or fetch it anew") from error
+        encoder.trunk.load_state_dict(tensors)  # type: ignore[union-attr, operator]
     except RuntimeError as error:
-        raise UserError(f"{path} does not hold the weights of a ResNet-18 with torchvision's keys") from error
+        raise UserError(
+            f"{path} does not hold exactly the weights of the network asked for, such as a ResNet-18 with "
+            "torchvision's keys; name a run of the same network"
+        ) from error

@@ -1,6 +1,17 @@
-"""The HTML report of a run: one self-contained file, readable from top to bottom."""
+"""The HTML reports: each one self-contained file, readable from top to bottom."""
 
+from kneessl.report.comparison_page import write_comparison_page
+from kneessl.report.comparison_table import terminal_table, write_comparison_csv
 from kneessl.report.content import Arm, Curve, Mistake, Views
 from kneessl.report.page import write_report
 
-__all__ = ["Arm", "Curve", "Mistake", "Views", "write_report"]
+__all__ = [
+    "Arm",
+    "Curve",
+    "Mistake",
+    "Views",
+    "terminal_table",
+    "write_comparison_csv",
+    "write_comparison_page",
+    "write_report",
+]

@@ -1,5 +1,7 @@
 """What a report says and shows of an exam folder."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -41,15 +43,24 @@ def data_note(folder: ExamFolder) -> str:
     return ""
 
 
-def show_views(folder: ExamFolder, split: str, plane: str, exam: str, views: dict[str, View], seed: int) -> Views:
-    """One exam's slices as they are and as each of `views` might turn them, one draw each."""
+def show_views(
+    folder: ExamFolder,
+    split: str,
+    plane: str,
+    exam: str,
+    views: dict[str, View],
+    preprocessing: Preprocessing,
+    seed: int,
+) -> Views:
+    """One exam's slices, the part of them that is kept, as they are and as `views` might turn them, one draw each."""
     series = folder.series(split, plane, exam)
-    middle = series[np.linspace(0, len(series) - 1, SHOWN_SLICES + 2).round().astype(int)[1:-1]]
-    slices = torch.from_numpy(middle)[None]
+    kept = series[preprocessing.middle(len(series))]
+    slices = torch.from_numpy(kept[np.linspace(0, len(kept) - 1, SHOWN_SLICES + 2).round().astype(int)[1:-1]])[None]
     generator = torch.Generator().manual_seed(seed)
-    whole = Preprocessing(SHOWN_SIDE).resize(slices)
-    rows = [("slices as they are", _to_uint8(whole))]
-    rows += [(name, _to_uint8(augment(slices, view, SHOWN_SIDE, generator))) for name, view in views.items()]
+    preprocessing = replace(preprocessing, size=SHOWN_SIDE)
+    central = preprocessing.crop(slices)
+    rows = [("slices as they are", _to_uint8(preprocessing.resize(slices)))]
+    rows += [(name, _to_uint8(augment(central, view, SHOWN_SIDE, generator))) for name, view in views.items()]
     return Views(f"exam {exam}", rows)
 
 

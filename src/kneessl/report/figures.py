@@ -80,6 +80,29 @@ def roc(arms: Sequence[Arm], summaries: Sequence[Summary]) -> Picture:
         return _svg(figure, f"ROC curves, sensitivity against 1 − specificity. {areas}.")
 
 
+@dataclass(frozen=True, eq=False)
+class RocLine:
+    """A line of `small_roc`: corners as of `evaluation.mean_roc`, and how it is drawn."""
+
+    false_alarms: NDArray[np.float64]
+    hits: NDArray[np.float64]
+    colour: str
+    dashes: str
+    width: float
+
+
+def small_roc(lines: Sequence[RocLine], alt: str) -> Picture:
+    """Draw ROC curves, later ones on top, in a square so small that many such squares can be compared."""
+    with _figure(1.9, 1.9) as (figure, axes):
+        axes.plot((0, 1), (0, 1), color="#8b949e", linewidth=0.8, linestyle=(0, (1, 2)))
+        for line in lines:
+            style = {"color": line.colour, "linestyle": _linestyle(line.dashes), "linewidth": line.width}
+            axes.plot(line.false_alarms, line.hits, clip_on=False, **style)
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.tick_params(labelsize=8, length=2)
+        return _svg(figure, alt)
+
+
 def scores_by_class(arm: Arm, threshold: float) -> Picture:
     """Draw how one arm's probabilities spread: positive exams upwards, negative exams downwards."""
     positive = arm.labels == 1
@@ -159,8 +182,12 @@ def _training_alt(curves: Sequence[Curve], column: str) -> str:
 
 def _line(index: int) -> dict[str, Any]:
     """Return the colour and dashes of arm or run `index` as matplotlib's arguments."""
-    dashes = tuple(float(length) for length in DASHES[index % len(DASHES)].split())
-    return {"color": _colour(index), "linestyle": (0, dashes) if dashes else "solid"}
+    return {"color": _colour(index), "linestyle": _linestyle(DASHES[index % len(DASHES)])}
+
+
+def _linestyle(dashes: str) -> Any:
+    """Return an SVG dash pattern as matplotlib's line style."""
+    return (0, tuple(float(length) for length in dashes.split())) if dashes else "solid"
 
 
 def _colour(index: int) -> str:

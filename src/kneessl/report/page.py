@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from kneessl import __version__
-from kneessl.errors import UserError
-from kneessl.evaluation import THRESHOLD, AucDifference, Summary, compare_auc, summarise
+from kneessl.evaluation import THRESHOLD, AucDifference, Summary, compare_auc, order_like, summarise
 from kneessl.files import write_text
 from kneessl.report import figures, wording
 from kneessl.report.content import Arm, Curve, Mistake, Views
 from kneessl.report.figures import Picture
+from kneessl.report.template import render
 
 _VIEW_SIDE = 128
 _MISTAKE_SIDE = 160
@@ -104,10 +102,10 @@ def write_report(
     """
     aligned = [_aligned(arm, arms[0]) for arm in arms]
     results = _results(aligned)
-    page = _environment().get_template("page.html")
     write_text(
         path,
-        page.render(
+        render(
+            "page.html",
             title=title,
             lead=lead,
             facts=facts,
@@ -120,49 +118,24 @@ def write_report(
             plane=plane,
             threshold=THRESHOLD,
             results=results,
-            precision=wording.precision_text([result.summary for result in results]) if results else "",
+            precision=_precision([result.summary for result in results]) if results else "",
             roc=figures.roc(aligned, [result.summary for result in results]) if results else None,
             mistakes=[_mistakes(result, arm) for result, arm in zip(results, aligned, strict=True)],
             runs=[_key(curve.name, index) for index, curve in enumerate(curves)],
             metrics=[(name, figures.training(curves, name)) for name in figures.columns(curves)],
             views=[(exam.name, [_view(exam.name, *row) for row in exam.rows]) for exam in views],
-            version=__version__,
         ),
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("kneessl.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["auc"] = wording.auc_text
-    environment.filters["proportion"] = wording.proportion_text
-    environment.filters["difference"] = wording.difference_text
-    environment.filters["p"] = wording.p_text
-    environment.filters["note"] = wording.column_note
-    environment.filters["value"] = wording.value_text
-    environment.filters["cell"] = wording.cell_text
-    return environment
-
-
 def _aligned(arm: Arm, first: Arm) -> Arm:
-    """Return `arm` with its exams in the order of `first`: a paired comparison needs the same exams."""
-    place = {exam: index for index, exam in enumerate(arm.exams)}
-    if len(place) != len(arm.exams):
-        raise UserError(f"{arm.name} has two scores for one exam; a report needs one score an exam")
-    if place.keys() != set(first.exams):
-        raise UserError(
-            f"{arm.name} and {first.name} were evaluated on different exams; evaluate both on the same ones"
-        )
-    order = [place[exam] for exam in first.exams]
-    labels, scores = np.asarray(arm.labels)[order], np.asarray(arm.scores)[order]
-    if not np.array_equal(labels, first.labels):
-        raise UserError(f"{arm.name} and {first.name} were evaluated against different labels for the same exams")
-    return Arm(arm.name, first.exams, labels, scores, arm.mistakes)
+    """Return `arm` with its exams in the order of `first`."""
+    order = order_like(first, arm)
+    return Arm(arm.name, first.exams, np.asarray(arm.labels)[order], np.asarray(arm.scores)[order], arm.mistakes)
+
+
+def _precision(summaries: Sequence[Summary]) -> str:
+    return wording.precision_text(summaries[0].n, summaries[0].positives, [summary.auc for summary in summaries])
 
 
 def _results(arms: Sequence[Arm]) -> list[_Result]:

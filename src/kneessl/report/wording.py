@@ -1,20 +1,29 @@
 """Numbers and the sentences around them, as the report prints them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from kneessl.evaluation import AucDifference, AucInterval, Proportion, Summary
+from kneessl.evaluation import AucDifference, AucInterval, ComparisonRow, MeanAccuracy, MeanAuc, Proportion
 
 _FEW_EXAMS = 0.03
 """An AUC known only to within this much or worse is called out as coming from few exams."""
+_SIGNIFICANT = 0.05
+"""An adjusted p below this is called a difference."""
 
 COLUMN_NOTES: Mapping[str, str] = {
     "loss": "what training makes small",
-    "feature_std": "spread of the features; near 0 the encoder has collapsed",
-    "effective_rank": "directions that the features use; near 1 the encoder has collapsed",
     "lr": "learning rate",
     "tau": "momentum of the target network",
-    "probe_auc": "AUC of a linear probe on frozen features",
+    "feature_std": "spread of the projected features; near 0 the encoder has collapsed",
+    "effective_rank": "directions that the projected features use; near 1 the encoder has collapsed",
+    "alignment": "mean squared distance of two views of the same clip; small is good (Wang & Isola 2020)",
+    "uniformity": "log of the mean of exp(−2 d²) over pairs of clips; lower is more uniform (Wang & Isola 2020)",
+    "encoder_std": "spread of the encoder's own features; near 0 the encoder has collapsed",
+    "encoder_rank": "directions that the encoder's own features use; near 1 the encoder has collapsed",
+    "linear_auc": "AUC of a linear probe on frozen features, out of fold, on labels that training never sees",
+    "knn_auc": "AUC of a kNN probe on frozen features, out of fold, on labels that training never sees",
+    "exams_per_s": "exams trained on in a second",
+    "seconds": "time that the epoch took",
 }
 """What a well-known column of `metrics.csv` means."""
 
@@ -43,25 +52,111 @@ def p_text(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def precision_text(summaries: Sequence[Summary]) -> str:
+def precision_text(exams: int, positives: int, aucs: Sequence[AucInterval]) -> str:
     """Say how well these exams determine an AUC, judged by the widest interval of the models on them."""
-    exams = f"{summaries[0].n:,} exams, {summaries[0].positives:,} of them positive"
-    reach = max(max(s.auc.auc - s.auc.low, s.auc.high - s.auc.auc) for s in summaries)
+    counted = f"{exams:,} exams, {positives:,} of them positive"
+    reach = max(max(auc.auc - auc.low, auc.high - auc.auc) for auc in aucs)
     if reach == 0:
-        known = f"With {exams}, the AUC is not known any better than its interval can tell."
+        known = f"With {counted}, the AUC is not known any better than its interval can tell."
     elif reach < _FEW_EXAMS:
-        known = f"With {exams}, an AUC is known here to within about ±{reach:.3f}."
+        known = f"With {counted}, an AUC is known here to within about ±{reach:.3f}."
     else:
         known = (
-            f"Few exams: with {exams}, an AUC is known here only to within about ±{reach:.2f}. "
-            "Models closer than that may be equally good."
+            f"Few exams: with {counted}, an AUC is known here only to within about ±{reach:.2f}. "
+            "Models closer than that may be equally good, unless a paired test tells them apart."
         )
-    if all(s.auc.standard_error > 0 for s in summaries):
+    if all(auc.standard_error > 0 for auc in aucs):
         return known
     return (
         f"{known} Where scores separate the classes perfectly, DeLong's interval has no width; "
         "this shows the limit of the method, not that the AUC is known exactly."
     )
+
+
+def percent_text(share: float) -> str:
+    """Return a share in per cent: `"83.3 %"`."""
+    return f"{100 * share:.1f} %"
+
+
+def mean_auc_text(auc: MeanAuc) -> tuple[str, str, str]:
+    """Return an AUC, its interval and its seeds: `("0.891", "0.832 to 0.950", "seeds 0.870–0.903")`."""
+    value, interval = auc_text(auc.interval)
+    return value, interval, _seeds(auc.by_seed, "{:.3f}")
+
+
+def mean_accuracy_text(accuracy: MeanAccuracy) -> tuple[str, str, str]:
+    """Return an accuracy in per cent, its interval, its seeds: `("83.3 %", "75.6 to 89.0", "seeds 81.7–85.0")`."""
+    return (
+        percent_text(accuracy.value),
+        f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
+        _seeds([100 * value for value in accuracy.by_seed], "{:.1f}"),
+    )
+
+
+def durations_text(seconds: Sequence[float]) -> str:
+    """Return the mean of several training times, a dash where there are none."""
+    return duration_text(sum(seconds) / len(seconds)) if seconds else "–"
+
+
+def flag_texts(row: ComparisonRow, reasons: bool) -> list[str]:
+    """Return what keeps an arm's figures from being taken at face value: `["collapsed in 2 of 3 seeds"]`.
+
+    With `reasons`, failures come with theirs, on one line and without control characters, wherever they come from.
+    """
+    flags = []
+    if row.collapsed:
+        flags.append(f"collapsed in {_of_seeds(row.collapsed, row.seeds)}")
+    if row.failures:
+        why = "; ".join(dict.fromkeys(_one_line(reason) for reason in row.failures))
+        flags.append(f"failed in {_of_seeds(len(row.failures), row.seeds)}{f': {why}' if reasons else ''}")
+    return flags
+
+
+def verdict_text(aucs: Iterable[tuple[str, MeanAuc]]) -> str:
+    """Say which arms, by name, differ from the reference at an adjusted p below 0.05; nothing where none is compared.
+
+    `"better: none; worse: jigsaw, rotation; not told apart by these exams: 13."`
+    """
+    better, worse, alike = [], [], 0
+    for name, auc in aucs:
+        if auc.difference is None or auc.p_holm is None:
+            continue
+        if auc.p_holm >= _SIGNIFICANT:
+            alike += 1
+        elif auc.difference.difference > 0:
+            better.append(name)
+        else:
+            worse.append(name)
+    if not better and not worse and not alike:
+        return ""
+    return (
+        f"better: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}; "
+        f"not told apart by these exams: {alike or 'none'}."
+    )
+
+
+def count_text(count: int) -> str:
+    """Return a large number short: `"11.2 M"`."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time in the two units that matter: `"1 h 23 min"`, `"4 min 5 s"`, `"8.2 s"`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def memory_text(size: int) -> str:
+    """Return bytes as `"3.1 GiB"` or `"412 MiB"`."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def column_note(column: str) -> str:
@@ -89,6 +184,24 @@ def value_text(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {value_text(item)}" for key, item in value.items())
     return str(value)
+
+
+def _seeds(values: Sequence[float], form: str) -> str:
+    """Return `"seeds 0.870–0.903"`, or `"one seed"`."""
+    if len(values) == 1:
+        return "one seed"
+    return f"seeds {form.format(min(values))}–{form.format(max(values))}"
+
+
+def _of_seeds(count: int, seeds: int) -> str:
+    """Return `"2 of 3 seeds"`, `"all 3 seeds"` or, where there was but one, `"its only seed"`."""
+    if seeds == 1:
+        return "its only seed"
+    return f"all {seeds} seeds" if count == seeds else f"{count} of {seeds} seeds"
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "no reason given"
 
 
 def _signed(value: float) -> str:

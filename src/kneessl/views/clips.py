@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kneessl.exams.folder import ExamFolder
+from kneessl.views.preprocess import Preprocessing
 
 
 def sample_slices(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -24,12 +25,22 @@ def sample_slices(total: int, count: int, rng: np.random.Generator) -> np.ndarra
 class Clips(Dataset[tuple[torch.Tensor, int]]):
     """Clips of `count` slices; indexed by `(epoch, i, k)`, exam i for the k-th time: a draw depends on nothing else.
 
-    Item: uint8 `(count, 256, 256)` of exam `exams[i]`, and `i`.
+    Item: uint8 `(count, 256, 256)` of exam `exams[i]`, and `i`. Slices come from the part of a series that the
+    preprocessing keeps.
     """
 
-    def __init__(self, folder: ExamFolder, split: str, plane: str, exams: Sequence[str], count: int, seed: int) -> None:
+    def __init__(
+        self,
+        folder: ExamFolder,
+        split: str,
+        plane: str,
+        exams: Sequence[str],
+        count: int,
+        seed: int,
+        preprocessing: Preprocessing,
+    ) -> None:
         self.folder, self.split, self.plane, self.exams = folder, split, plane, list(exams)
-        self.count, self.seed = count, seed
+        self.count, self.seed, self.preprocessing = count, seed, preprocessing
 
     def __len__(self) -> int:
         return len(self.exams)
@@ -37,8 +48,9 @@ class Clips(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, index: tuple[int, int, int]) -> tuple[torch.Tensor, int]:
         epoch, i, repeat = index
         series = self.folder.series(self.split, self.plane, self.exams[i])
+        kept = self.preprocessing.middle(len(series))
         rng = np.random.default_rng([self.seed, epoch, i, repeat])
-        return torch.from_numpy(series[sample_slices(len(series), self.count, rng)]), i
+        return torch.from_numpy(series[kept.start + sample_slices(kept.stop - kept.start, self.count, rng)]), i
 
 
 class EpochSampler(Sampler[tuple[int, int, int]]):

@@ -1,0 +1,5 @@
+"""`python -m kneessl` is the `kneessl` command."""
+
+from kneessl.cli import main
+
+main()

@@ -1,0 +1,328 @@
+"""`kneessl compare`: every method on the same exams, split, budget, labels and fine-tuning; the thesis's table 5.2.
+
+Each arm and seed is a process of its own that types the commands a user would type, so that one that runs out of memory
+takes no other with it, and its memory and time are its own.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from kneessl import cli
+from kneessl.errors import UserError
+from kneessl.evaluation.comparison import ComparedArm, compare_arms
+from kneessl.exams.folder import ExamFolder, Plane
+from kneessl.files import write_text
+from kneessl.methods import MethodName
+from kneessl.report import terminal_table, write_comparison_csv, write_comparison_page
+from kneessl.report.describe import data_note
+from kneessl.training import open_run, plain, require_positive
+
+Supervised = Literal["supervised", "mrnet_resnet18", "mrnet_alexnet"]
+ArmName = MethodName | Supervised
+SUPERVISED: dict[str, str] = {
+    "supervised": "resnet18",
+    "mrnet_resnet18": "mrnet_resnet18",
+    "mrnet_alexnet": "mrnet_alexnet",
+}
+"""Arms without pre-training, and the network that each fine-tunes."""
+REFERENCE = "byolmed2d"
+PUBLISHED: dict[tuple[str, str], dict[str, tuple[float, float, str]]] = {
+    ("acl", "sagittal"): {
+        "byolmed2d": (0.801, 0.733, "thesis 2022"),
+        "manna2022": (0.848, 0.766, "Manna et al. 2022"),
+        "sslm": (0.893, 0.80, "SSLM, as the thesis cites it"),
+        "mrnet_alexnet": (0.915, 0.867, "MRNet, sagittal"),
+    }
+}
+"""AUC and accuracy on MRNet's 120 valid exams, by task and plane; shown beside, never tested against."""
+Words = list[str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm under one seed: its folder, and the settings of its commands."""
+
+    arm: str
+    seed: int
+    folder: Path
+    data: Path
+    task: str
+    plane: Plane
+    pretrain: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    minutes: float | None
+
+    @property
+    def done(self) -> bool:
+        """Whether its figures are there."""
+        return (self.folder / "result.json").is_file()
+
+    def commands(self) -> Iterator[Words]:
+        """The commands still to be run; each is made when the ones before it are done."""
+        data, common = str(self.data), ["--plane", self.plane, "--seed", str(self.seed), "--resume"]
+        encoder, frozen, tuned = (self.folder / name for name in ("encoder", "frozen", "fine-tuned"))
+        start: Words = []
+        network = ["--network", SUPERVISED[self.arm]] if self.arm in SUPERVISED else []
+        if self.arm not in SUPERVISED:
+            method = ["--method", self.arm, "--config", str(self.folder / "pretrain.yaml")]
+            pretrain = ["pretrain", data, *method, *common]
+            budget: Words = []
+            if self.minutes is not None:
+                trial = self.folder / "trial"
+                yield [*pretrain, "--out", str(trial), "--epochs", "1", "--warmup_epochs", "0"]
+                budget = ["--epochs", str(epochs_within(self.minutes, trial))]
+            yield [*pretrain, "--out", str(encoder), *budget]
+            start = ["--from", str(encoder)]
+        tune = ["finetune", data, "--task", self.task, *network, *start, *common]
+        tune += ["--config", str(self.folder / "finetune.yaml")]
+        yield [*tune, "--out", str(tuned)]
+        against: Words = []
+        if not self.arm.startswith("mrnet"):
+            yield [*tune, "--frozen", "--out", str(frozen)]
+            against = ["--against", str(frozen)]
+        yield ["evaluate", str(tuned), data, *against, "--out", str(self.folder)]
+
+
+def epochs_within(minutes: float, trial: Path) -> int:
+    """How many epochs fit into so many minutes, judged by the one that `trial` took."""
+    record = json.loads((trial / "run.json").read_text(encoding="utf-8"))
+    return max(1, int(60 * minutes / record["seconds"]))
+
+
+def compare(
+    data: Path,
+    task: str,
+    out: Path,
+    plane: Plane = "sagittal",
+    methods: list[ArmName] | None = None,
+    seeds: int = 3,
+    minutes: float | None = None,
+    pretrain: dict[str, Any] | None = None,
+    finetune: dict[str, Any] | None = None,
+    arms: dict[str, dict[str, dict[str, Any]]] | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+) -> None:
+    """Train every method alike, and compare them on the `valid` exams: table, CSV, and a page with all curves.
+
+    Every arm has the same exams, labels, seeds and settings, but for what `arms` says. Each self-supervised arm is read
+    in two ways: a linear probe on its frozen features, and fine-tuning. Differences to BYOLMed2D are tested by paired
+    DeLong with Holm's correction. A method that fails stands in the table with its reason, and the rest go on.
+
+    Args:
+        data: Exam folder; trained on `train`, read once on `valid`.
+        task: acl, meniscus, abnormal, or any other with label files.
+        out: Folder to write: comparison.csv, comparison.html, and a folder for each arm and seed.
+        plane: The plane to compare on.
+        methods: Which arms, such as [byolmed2d,simclr,supervised]; all of them unless told otherwise.
+        seeds: Trainings of each arm, seeds 0, 1, ...
+        minutes: Give every pre-training so many minutes instead of its epochs.
+        pretrain: Settings of every pre-training, as `kneessl pretrain --help` lists them.
+        finetune: Settings of every fine-tuning, as `kneessl finetune --help` lists them.
+        arms: Settings of single arms, such as {sslm: {pretrain: {settings: {width: 16}}}}.
+        jobs: Arms to train at the same time, sharing the processor's cores.
+        resume: Go on where a comparison in OUT stopped; what failed is tried again.
+    """
+    asked = {k: v for k, v in locals().items() if k not in {"out", "resume", "jobs"}}
+    require_positive({**asked, "jobs": jobs}, "seeds", "jobs", *(["minutes"] if minutes is not None else []))
+    folder = ExamFolder(data)
+    for split in ("train", "valid"):
+        folder.labels(split, task)
+        folder.require(split, plane)
+    known = [*get_args(MethodName), *get_args(Supervised)]
+    names = list(dict.fromkeys(methods or known))
+    unknown = set(arms or {}) - set(known)
+    if unknown:
+        raise UserError(f"arms names {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    jobs_to_do = []
+    for seed in range(seeds):
+        for name in names:
+            own = (arms or {}).get(name, {})
+            jobs_to_do.append(
+                Job(
+                    name, seed, out / "runs" / f"{name}-seed{seed}", data, task, plane, minutes=minutes,
+                    pretrain=dict(pretrain or {}) | dict(own.get("pretrain", {})),
+                    finetune=dict(finetune or {}) | dict(own.get("finetune", {})),
+                )
+            )  # fmt: skip
+    check_settings(jobs_to_do)
+    open_run(out, asked, resume)
+    for job in jobs_to_do:
+        write_text(job.folder / "pretrain.yaml", yaml.safe_dump(plain(job.pretrain)))
+        write_text(job.folder / "finetune.yaml", yaml.safe_dump(plain(job.finetune)))
+    run_all([job for job in jobs_to_do if not job.done], jobs)
+    compared = [collect(name, [job for job in jobs_to_do if job.arm == name]) for name in names]
+    reference = REFERENCE if REFERENCE in names else names[0]
+    rows = compare_arms(compared, reference)
+    write_comparison_csv(out / "comparison.csv", rows)
+    write_comparison_page(
+        out / "comparison.html",
+        title=f"Methods compared: {task} from {plane} slices",
+        lead=f"{len(names)} arms, {seeds} seeds each, evaluated on {len(compared[0].exams)} exams of the valid split.",
+        data_note=data_note(folder),
+        facts=[("task", task), ("plane", plane), ("arms", str(len(names))), ("seeds", str(seeds))],
+        rows=rows,
+        arms=compared,
+        settings={kind: plain(asked[kind] or {}) for kind in ("pretrain", "finetune", "arms")},
+        commands=[shlex.join(["kneessl", *sys.argv[1:]])],
+        task=task,
+        plane=plane,
+    )
+    print(terminal_table(rows))
+    print(f"table: {out / 'comparison.csv'}\npage:  {out / 'comparison.html'}")
+
+
+def check_settings(jobs: list[Job]) -> None:
+    """Parse every arm's settings before anything is trained, so that a misspelt one ends here.
+
+    Raises:
+        UserError: a setting that its command does not know, or a value that it does not take.
+    """
+    for job in jobs:
+        for command, settings in (("pretrain", job.pretrain), ("finetune", job.finetune)):
+            try:
+                cli.parse_settings(command, settings)
+            except UserError as error:
+                raise UserError(f"{job.arm}, {command}: {error}") from error
+
+
+def run_all(jobs: list[Job], at_once: int) -> None:
+    """Run jobs in processes of their own, `at_once` at a time; a failed one leaves its reason behind.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the running jobs have been stopped between two batches.
+    """
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    waiting = list(jobs)
+    running: dict[BaseProcess, Job] = {}
+    with tqdm(total=len(jobs), desc="compare", unit="run", dynamic_ncols=True) as bar, terminating(running):
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.pop(0)
+                (job.folder / "failure.txt").unlink(missing_ok=True)
+                process: BaseProcess = context.Process(
+                    target=run_job, args=(job, threads), name=f"{job.arm}-seed{job.seed}"
+                )
+                process.start()
+                running[process] = job
+                bar.set_postfix_str(", ".join(p.name for p in running))
+            for process in [p for p in running if not p.is_alive()]:
+                job = running.pop(process)
+                if process.exitcode == 130:
+                    raise KeyboardInterrupt("the same command with --resume goes on")
+                if not job.done and not (job.folder / "failure.txt").is_file():
+                    write_text(job.folder / "failure.txt", ended_by(process.exitcode))
+                if not job.done:
+                    tqdm.write(f"{process.name} failed: {(job.folder / 'failure.txt').read_text(encoding='utf-8')}")
+                bar.update()
+            time.sleep(0.1)
+
+
+def ended_by(exitcode: int | None) -> str:
+    """Why a process ended that said nothing itself."""
+    if exitcode is not None and exitcode < 0:
+        why = " (out of memory, perhaps)" if -exitcode == signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-exitcode).name}{why}"
+    return f"ended with status {exitcode}"
+
+
+@contextmanager
+def terminating(running: Mapping[BaseProcess, Job]) -> Iterator[None]:
+    """End the running processes when the body ends early; SIGTERM counts as Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt("the same command with --resume goes on")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join()
+
+
+def run_job(job: Job, threads: int) -> None:
+    """Run a job's commands, in a process of its own, with its output in `log.txt`."""
+    import torch
+
+    with (job.folder / "log.txt").open("a", encoding="utf-8") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        torch.set_num_threads(threads)
+        try:
+            for words in job.commands():
+                if not finished(words):
+                    print(f"\n$ kneessl {shlex.join(words)}", flush=True)
+                    cli.run(words[0], words[1:])
+        except KeyboardInterrupt:
+            os._exit(130)
+        except UserError as error:
+            write_text(job.folder / "failure.txt", str(error))
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            write_text(job.folder / "failure.txt", f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+
+
+def finished(words: Words) -> bool:
+    """Whether a training command has left its record; an evaluation is done again."""
+    out = Path(words[words.index("--out") + 1])
+    return words[0] != "evaluate" and (out / "run.json").is_file()
+
+
+def collect(name: str, jobs: list[Job]) -> ComparedArm:
+    """What an arm's runs have left behind."""
+    tables, failures, records, collapsed = [], [], [], 0
+    for job in jobs:
+        if not job.done:
+            failures.append((job.folder / "failure.txt").read_text(encoding="utf-8"))
+            continue
+        with (job.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            tables.append(list(csv.DictReader(file)))
+        first = job.folder / ("fine-tuned" if name in SUPERVISED else "encoder") / "run.json"
+        records.append(json.loads(first.read_text(encoding="utf-8")))
+        tuned = json.loads((job.folder / "fine-tuned" / "run.json").read_text(encoding="utf-8"))
+        records[-1]["parameters"] = tuned["parameters"]
+        collapsed += bool(records[-1].get("collapsed"))
+    exams = [row["exam"] for row in tables[0]] if tables else []
+
+    def scores(column: str) -> np.ndarray | None:
+        if not tables or column not in tables[0][0]:
+            return None
+        return np.array([[float(row[column]) for row in table] for table in tables])
+
+    return ComparedArm(
+        name=name,
+        kind="supervised" if name in SUPERVISED else "self-supervised",
+        exams=exams,
+        labels=np.array([int(row["label"]) for row in tables[0]]) if tables else np.array([], dtype=int),
+        fine_tuned=scores("fine-tuned"),
+        frozen=scores("frozen"),
+        parameters=records[0]["parameters"] if records else None,
+        seconds=[record["seconds"] for record in records],
+        memory_bytes=[record["peak_memory_bytes"] for record in records],
+        collapsed=collapsed,
+        failures=failures,
+        published=PUBLISHED.get((jobs[0].task, jobs[0].plane), {}).get(name),
+    )

@@ -1,0 +1,34 @@
+"""Templates of this folder, filled: all text is escaped, none is read as HTML."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kneessl import __version__
+from kneessl.report import wording
+
+
+def render(template: str, **values: object) -> str:
+    """Fill a template of this folder; all values are escaped, and one that it lacks raises."""
+    environment = Environment(
+        loader=PackageLoader("kneessl.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "auc": wording.auc_text,
+        "cell": wording.cell_text,
+        "count": wording.count_text,
+        "difference": wording.difference_text,
+        "durations": wording.durations_text,
+        "flags": wording.flag_texts,
+        "mean_accuracy": wording.mean_accuracy_text,
+        "mean_auc": wording.mean_auc_text,
+        "memory": wording.memory_text,
+        "note": wording.column_note,
+        "p": wording.p_text,
+        "percent": wording.percent_text,
+        "proportion": wording.proportion_text,
+        "value": wording.value_text,
+    }
+    return environment.get_template(template).render(version=__version__, **values)

@@ -1,0 +1,29 @@
+"""Views ready for a network: drawn, resampled, standardised."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kneessl.views.augment import View, augment
+from kneessl.views.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class ViewMaker:
+    """Makes standardised views of clips, on the clips' device.
+
+    Args:
+        preprocessing: Size of the views, and how they are standardised.
+        first: What view T may do.
+        second: What view T' may do.
+    """
+
+    preprocessing: Preprocessing
+    first: View
+    second: View
+
+    def __call__(self, clips: Tensor, view: View, generator: torch.Generator, size: int | None = None) -> Tensor:
+        """uint8 `(B, S, H, W)` -> float32 `(B, S, size, size)`; the preprocessing's size unless one is given."""
+        central = self.preprocessing.crop(clips)
+        return self.preprocessing.standardise(augment(central, view, size or self.preprocessing.size, generator))

@@ -1,0 +1,162 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kneessl.compare import Job, collect, compare, ended_by, epochs_within
+from kneessl.errors import UserError
+from kneessl.evaluation import auc_interval
+from kneessl.exams.folder import write_labels, write_series
+
+PRETRAIN = {"size": 32, "slices": 2, "batch": 4, "epochs": 2, "warmup_epochs": 0, "precision": "float32"}
+FINETUNE = {"size": 32, "slices": 2, "batch": 4, "epochs": 2, "precision": "float32"}
+ARMS = {"byolmed2d": {"pretrain": {"settings": {"hidden": 16, "dim": 8}}}}
+METHODS = ["byolmed2d", "spark", "supervised", "mrnet_resnet18"]
+
+
+@pytest.fixture(scope="module")
+def knees(tmp_path_factory):
+    root = tmp_path_factory.mktemp("exams") / "knees"
+    rng = np.random.default_rng(0)
+    for split, names in (("train", range(24)), ("valid", range(24, 36))):
+        labels = {f"{i:04d}": i % 2 for i in names}
+        for exam, label in labels.items():
+            volume = rng.integers(0, 60, (4, 256, 256))
+            volume[1, 96:160, 96:160] += 150 * label
+            write_series(root, split, "sagittal", exam, volume.astype(np.uint8))
+        write_labels(root, split, "acl", labels)
+    return root
+
+
+def run(knees: Path, out: Path, **changes) -> None:
+    settings = {"methods": METHODS, "seeds": 1, "pretrain": PRETRAIN, "finetune": FINETUNE, "arms": ARMS, "jobs": 2}
+    compare(knees, "acl", out, **(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def compared(knees, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare") / "out"
+    run(knees, out)
+    return out
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "comparison.csv").open(newline="") as file:
+        return {row["arm"]: row for row in csv.DictReader(file)}
+
+
+def test_a_method_that_fails_says_why_and_the_rest_go_on(compared):
+    rows = table(compared)
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "byolmed2d": rows["byolmed2d"]["status"], "spark": "failed", "supervised": "sound", "mrnet_resnet18": "sound",
+    }  # fmt: skip
+    reason = (compared / "runs" / "spark-seed0" / "failure.txt").read_text()
+    assert "needs a multiple of 32 from 64 on" in reason
+    page = (compared / "comparison.html").read_text()
+    assert "needs a multiple of 32 from 64 on" in page
+    assert "published elsewhere" in page
+
+
+def test_the_table_holds_what_the_runs_left(compared, knees):
+    folder = compared / "runs" / "supervised-seed0"
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    labels = [int(row["label"]) for row in rows]
+    for column in ("fine-tuned", "frozen"):
+        expected = auc_interval(labels, [float(row[column]) for row in rows]).auc
+        assert any(
+            value and abs(float(value) - expected) < 1e-6
+            for key, value in table(compared)["supervised"].items()
+            if column.replace("-", "_") in key and "auc" in key
+        ), f"{column}: {table(compared)['supervised']}"
+    record = json.loads((folder / "fine-tuned" / "run.json").read_text())
+    assert str(record["parameters"]) in table(compared)["supervised"].values()
+
+
+def test_every_arm_trains_on_the_same_exams(compared):
+    records = [json.loads(p.read_text()) for p in compared.glob("runs/*/fine-tuned/run.json")]
+    assert len(records) == 3
+    assert len({tuple(r["labelled_exams"]) for r in records}) == 1
+    assert len({r["fingerprint"] for r in records}) == 1
+
+
+def test_resuming_does_only_what_is_missing(compared, knees):
+    before = {p: p.stat().st_mtime_ns for p in compared.glob("runs/*/*/model.safetensors")}
+    figures = table(compared)["supervised"]
+    (compared / "runs" / "supervised-seed0" / "result.json").unlink()
+    (compared / "comparison.csv").unlink()
+    with pytest.raises(UserError, match="already holds a run"):
+        run(knees, compared)
+    with pytest.raises(UserError, match=r"other settings than now asked for \(seeds\)"):
+        run(knees, compared, seeds=2, resume=True)
+    run(knees, compared, resume=True)
+    assert {p: p.stat().st_mtime_ns for p in compared.glob("runs/*/*/model.safetensors")} == before
+    assert table(compared)["supervised"] == figures
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"bylo": {}}}, "arms names bylo"),
+        ({"pretrain": {"epoch": 3}}, "byolmed2d, pretrain: .*epoch"),
+        ({"finetune": {"epochs": "many"}}, "byolmed2d, finetune: .*epochs"),
+        ({"arms": {"spark": {"pretrain": {"view1": {"flop": 1}}}}}, "spark, pretrain: .*flop"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"jobs": 0}, "jobs is 0"),
+        ({"minutes": -1.0}, "minutes is -1"),
+        ({"plane": "axial"}, "holds no series"),
+    ],
+)
+def test_wrong_settings_end_before_anything_is_written(knees, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        run(knees, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_ends_the_arms_too(knees, tmp_path):
+    code = "from kneessl.cli import main; main()"
+    words = ["compare", knees, "--task", "acl", "--out", tmp_path / "out", "--methods", "[byolmed2d]", "--seeds", "1"]
+    words += ["--pretrain.epochs", "5000", "--pretrain.size", "32", "--pretrain.slices", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    checkpoint = tmp_path / "out" / "runs" / "byolmed2d-seed0" / "encoder" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert checkpoint.exists()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_budget_in_minutes_becomes_epochs(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"seconds": 12.0}))
+    assert epochs_within(1.0, tmp_path) == 5
+    assert epochs_within(0.01, tmp_path) == 1, "an epoch at the least"
+
+
+def test_a_process_that_died_is_explained():
+    assert ended_by(-9) == "killed by SIGKILL (out of memory, perhaps)"
+    assert ended_by(-11) == "killed by SIGSEGV"
+    assert ended_by(1) == "ended with status 1"
+
+
+def test_an_arm_of_which_every_seed_failed_has_no_scores(tmp_path):
+    job = Job("simclr", 0, tmp_path, tmp_path, "acl", "sagittal", {}, {}, None)
+    (tmp_path / "failure.txt").write_text("no luck")
+    arm = collect("simclr", [job])
+    assert (arm.failures, arm.fine_tuned, arm.frozen, arm.seconds) == (["no luck"], None, None, [])
