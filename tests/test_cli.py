@@ -39,12 +39,18 @@ def test_every_preset_parses_and_a_word_overrides_it(preset, name):
     parser, _, _ = cli.make_parser(name)
     settings = cli.presets()[preset][name]
     parser.set_defaults(settings)
-    words = ["data", "--out", "o"] + (["--task", "acl"] if name == "finetune" else [])
+    words = ["data", "--out", "o"] + (["--task", "acl"] if name != "pretrain" else [])
     values = parser.parse_args(words)
     for key, value in settings.items():
         if not isinstance(value, dict):
             assert values[key] == value
-    assert parser.parse_args([*words, "--epochs", "77"]).epochs == 77
+    option = "--pretrain.epochs" if name == "compare" else "--epochs"
+    changed = parser.parse_args([*words, option, "77"])
+    assert (changed.pretrain["epochs"] if name == "compare" else changed.epochs) == 77
+    if name == "compare":
+        assert changed.pretrain == settings["pretrain"] | {"epochs": 77}, "the preset's other settings stay"
+        for command in ("pretrain", "finetune"):
+            cli.parse_settings(command, settings[command])
 
 
 def test_presets_never_mix_the_learning_rates_of_lars_and_adamw():

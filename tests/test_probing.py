@@ -19,6 +19,8 @@ TINY = {
     "settings": {"hidden": 16, "dim": 8},
 }  # fmt: skip
 
+SHORT = TINY | {"epochs": 2}
+
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
@@ -52,8 +54,8 @@ def test_probes_are_spread_over_the_training_and_come_last(labelled, tmp_path):
 
 
 def test_probing_changes_nothing_of_the_training(labelled, tmp_path):
-    pretrain(labelled, tmp_path / "with", probe="acl", probes=4, **TINY)
-    pretrain(labelled, tmp_path / "without", **TINY)
+    pretrain(labelled, tmp_path / "with", probe="acl", probes=2, **SHORT)
+    pretrain(labelled, tmp_path / "without", **SHORT)
     a, b = (load_file(tmp_path / name / "encoder.safetensors") for name in ("with", "without"))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert [r["loss"] for r in rows(tmp_path / "with")] == [r["loss"] for r in rows(tmp_path / "without")]
@@ -84,9 +86,9 @@ def test_a_collapsed_run_says_so_in_its_record(labelled, tmp_path, monkeypatch):
         outcome = forward(self, view1, view2)
         return outcome._replace(embeddings=torch.ones_like(outcome.embeddings))
 
-    pretrain(labelled, tmp_path / "well", **TINY)
+    pretrain(labelled, tmp_path / "well", **SHORT)
     monkeypatch.setattr(BYOL, "forward", collapsed)
-    pretrain(labelled, tmp_path / "ill", **TINY)
+    pretrain(labelled, tmp_path / "ill", **SHORT)
     records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("well", "ill")]
     assert [r["collapsed"] for r in records] == [False, True]
     assert all(r["peak_memory_bytes"] > 1e8 for r in records)

@@ -18,6 +18,7 @@ from kneessl.methods.byol import BYOL
 from kneessl.methods.dino import DINO
 from kneessl.methods.method import Method
 from kneessl.methods.moco import MoCo
+from kneessl.methods.puzzle_contrast import MoCoV2Jigsaw, SimCLRJigsaw
 from kneessl.methods.simclr import SimCLR
 from kneessl.methods.simsiam import SimSiam
 from kneessl.methods.vicreg import VICReg
@@ -32,7 +33,12 @@ METHODS = {
     "dino": lambda e: DINO(e, hidden=8, bottleneck=4, prototypes=6, freeze=0),
     "byol": lambda e: BYOL(e, hidden=8, dim=4),
     "simsiam": lambda e: SimSiam(e, dim=8, hidden=4),
+    "simclr_jigsaw": lambda e: SimCLRJigsaw(e, hidden=8, dim=4),
+    "moco_v2_jigsaw": lambda e: MoCoV2Jigsaw(e, dim=4, queue=8),
 }
+CLIP, TILES = (4, 2, 2), (9, 4, 4)
+TAKES = {"dino": (CLIP,) * 4, "simclr_jigsaw": (CLIP, TILES), "moco_v2_jigsaw": (CLIP, CLIP, TILES)}
+"""Shapes of a sample's inputs, where they are not two views."""
 
 
 class TinyEncoder(nn.Module):
@@ -53,11 +59,12 @@ def learn(name: str, rank: int, ranks: int) -> dict[str, dict[str, Tensor]]:
     torch.manual_seed(0)
     method: Method = METHODS[name](TinyEncoder()).double().eval()
     data = torch.Generator().manual_seed(1)
-    views = 4 if name == "dino" else 2
     losses = []
     for _ in range(STEPS):
-        batch = torch.randn(views, BATCH, 4, 2, 2, dtype=torch.float64, generator=data)
-        loss = method(*batch.chunk(ranks, dim=1)[rank]).loss
+        inputs = [
+            torch.randn(BATCH, *shape, dtype=torch.float64, generator=data) for shape in TAKES.get(name, (CLIP, CLIP))
+        ]
+        loss = method(*(x.chunk(ranks)[rank] for x in inputs)).loss
         loss.backward()
         losses.append(loss.detach())
     found = {"loss": torch.stack(losses), **{k: p.grad for k, p in method.named_parameters() if p.requires_grad}}
@@ -105,7 +112,10 @@ def test_two_halves_teach_what_the_whole_batch_teaches(two, name):
     assert all(g.abs().sum() > 0 for g in gradients)
 
 
-@pytest.mark.parametrize(("name", "buffer"), [("moco_v1", "queue.keys"), ("moco_v2", "queue.keys"), ("dino", "centre")])
+@pytest.mark.parametrize(
+    ("name", "buffer"),
+    [(n, "queue.keys") for n in ("moco_v1", "moco_v2", "moco_v2_jigsaw")] + [("dino", "centre")],
+)
 def test_queue_and_centre_are_the_same_everywhere_and_have_moved(two, name, buffer):
     first, second = (two[rank][name]["buffers"][buffer] for rank in range(RANKS))
     assert torch.equal(first, second)

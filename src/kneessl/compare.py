@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 import yaml
 from tqdm import tqdm
 
@@ -245,16 +247,17 @@ def ended_by(exitcode: int | None) -> str:
 
 @contextmanager
 def terminating(running: Mapping[BaseProcess, Job]) -> Iterator[None]:
-    """End the running processes when the body ends early; SIGTERM counts as Ctrl-C."""
+    """End the running processes when the body ends early, by Ctrl-C or SIGTERM for example."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt("the same command with --resume goes on")
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for process in running:
             process.terminate()
         for process in running:
@@ -263,8 +266,6 @@ def terminating(running: Mapping[BaseProcess, Job]) -> Iterator[None]:
 
 def run_job(job: Job, threads: int) -> None:
     """Run a job's commands, in a process of its own, with its output in `log.txt`."""
-    import torch
-
     with (job.folder / "log.txt").open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -275,12 +276,10 @@ def run_job(job: Job, threads: int) -> None:
                     print(f"\n$ kneessl {shlex.join(words)}", flush=True)
                     cli.run(words[0], words[1:])
         except KeyboardInterrupt:
-            os._exit(130)
+            sys.exit(130)
         except UserError as error:
             write_text(job.folder / "failure.txt", str(error))
         except Exception as error:
-            import traceback
-
             traceback.print_exc()
             write_text(job.folder / "failure.txt", f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
 

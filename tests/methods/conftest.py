@@ -1,10 +1,14 @@
-"""A small encoder that any two-view method can be tried on, and views for it."""
+"""What methods are tried on: a small encoder and views for it; smooth clips, and what makes views of them."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from kneessl.views.augment import T_PRIME, T
+from kneessl.views.inputs import ViewMaker
+from kneessl.views.preprocess import Preprocessing
 
 
 class TinyEncoder(nn.Module):
@@ -35,3 +39,27 @@ def views() -> Callable[..., tuple[Tensor, Tensor]]:
         return first, second
 
     return make
+
+
+@pytest.fixture
+def generator() -> Callable[..., torch.Generator]:
+    """Generators by their seed."""
+    return lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def clips() -> Callable[..., Tensor]:
+    """`n` clips of `s` smooth slices, uint8."""
+
+    def make(n: int = 3, s: int = 1) -> Tensor:
+        noise = torch.rand(n * s, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+        smooth = torch.nn.functional.interpolate(noise, size=(256, 256), mode="bicubic")
+        return (smooth * 255).clamp(0, 255).to(torch.uint8).view(n, s, 256, 256)
+
+    return make
+
+
+@pytest.fixture
+def maker() -> Callable[..., ViewMaker]:
+    """View makers by the size of their views."""
+    return lambda size=48: ViewMaker(Preprocessing(size), T, T_PRIME)

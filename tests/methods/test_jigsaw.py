@@ -4,25 +4,8 @@ import torch
 from kneessl.errors import UserError
 from kneessl.methods.jigsaw import Jigsaw
 from kneessl.nets.encoder import ClipEncoder
-from kneessl.views.augment import T_PRIME, T
-from kneessl.views.inputs import ViewMaker
-from kneessl.views.preprocess import Preprocessing
+from kneessl.views.augment import T
 from kneessl.views.puzzle import far_permutations
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def clips(n: int = 3, s: int = 1) -> torch.Tensor:
-    """Smooth pictures, uint8."""
-    noise = torch.rand(n * s, 1, 9, 9, generator=generator())
-    smooth = torch.nn.functional.interpolate(noise, size=(256, 256), mode="bicubic")
-    return (smooth * 255).clamp(0, 255).to(torch.uint8).view(n, s, 256, 256)
-
-
-def maker(size: int = 48) -> ViewMaker:
-    return ViewMaker(Preprocessing(size), T, T_PRIME)
 
 
 @pytest.fixture
@@ -31,7 +14,7 @@ def method() -> Jigsaw:
     return Jigsaw(ClipEncoder("none"), permutations=12, hidden=16)
 
 
-def test_inputs_are_tiles_of_a_view_standardised_each(method):
+def test_inputs_are_tiles_of_a_view_standardised_each(method, clips, maker, generator):
     tiles, labels = method.inputs(clips(3, 2), maker(), generator())
     assert tiles.shape == (6, 9, 14, 14), "cells of 16, tiles of 64 / 75 of that"
     flat = tiles.double().flatten(2)
@@ -46,12 +29,12 @@ def test_inputs_are_tiles_of_a_view_standardised_each(method):
     assert torch.equal(labels, same)
 
 
-def test_air_is_not_blown_up(method):
+def test_air_is_not_blown_up(method, maker, generator):
     tiles, _ = method.inputs(torch.zeros(2, 1, 256, 256, dtype=torch.uint8), maker(), generator())
     assert tiles.abs().max() < 1e-3
 
 
-def test_inputs_depend_on_the_generator_alone(method):
+def test_inputs_depend_on_the_generator_alone(method, clips, maker, generator):
     a, b, c = (method.inputs(clips(), maker(), generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(a[0], b[0])
     assert torch.equal(a[1], b[1])
@@ -70,7 +53,7 @@ def test_loss_is_the_cross_entropy_of_the_concatenated_tiles(method):
     assert not outcome.embeddings.requires_grad
 
 
-def test_every_parameter_learns(method):
+def test_every_parameter_learns(method, clips, maker, generator):
     method(*method.inputs(clips(), maker(), generator())).loss.backward()
     for name, p in method.named_parameters():
         assert p.grad is not None, name

@@ -4,25 +4,7 @@ import torch
 from kneessl.errors import UserError
 from kneessl.methods.manna2022 import Manna2022
 from kneessl.nets.encoder import ClipEncoder
-from kneessl.views.augment import T_PRIME, T
-from kneessl.views.inputs import ViewMaker
-from kneessl.views.preprocess import Preprocessing
 from kneessl.views.puzzle import random_permutations
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def clips(n: int = 3, s: int = 1) -> torch.Tensor:
-    """Smooth pictures, uint8."""
-    noise = torch.rand(n * s, 1, 9, 9, generator=generator())
-    smooth = torch.nn.functional.interpolate(noise, size=(256, 256), mode="bicubic")
-    return (smooth * 255).clamp(0, 255).to(torch.uint8).view(n, s, 256, 256)
-
-
-def maker(size: int = 48) -> ViewMaker:
-    return ViewMaker(Preprocessing(size), T, T_PRIME)
 
 
 @pytest.fixture
@@ -31,7 +13,7 @@ def method() -> Manna2022:
     return Manna2022(ClipEncoder("none"), permutations=12, hidden=16)
 
 
-def test_labels_tell_the_order_of_the_plain_slices_cells(method):
+def test_labels_tell_the_order_of_the_plain_slices_cells(method, maker, generator):
     cells = torch.arange(9).view(3, 3) * 25 + 20
     slices = cells.repeat_interleave(86, 0).repeat_interleave(86, 1)[:256, :256].to(torch.uint8)
     tiles, labels = method.inputs(slices.expand(10, 2, 256, 256), maker(96), generator())
@@ -41,21 +23,21 @@ def test_labels_tell_the_order_of_the_plain_slices_cells(method):
     assert torch.equal(method.puzzle.orders, random_permutations(12)), "the identity among them"
 
 
-def test_inputs_depend_on_the_generator_alone(method):
+def test_inputs_depend_on_the_generator_alone(method, clips, maker, generator):
     a, b, c = (method.inputs(clips(), maker(), generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(a[0], b[0])
     assert torch.equal(a[1], b[1])
     assert not torch.equal(a[0], c[0])
 
 
-def test_every_parameter_learns(method):
+def test_every_parameter_learns(method, clips, maker, generator):
     loss, embeddings, _ = method(*method.inputs(clips(), maker(), generator()))
     assert embeddings.shape == (3, 512)
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters())
 
 
-def test_orders_can_be_learnt():
+def test_orders_can_be_learnt(maker, generator):
     """Two orders of cells of different grey: told after a few steps."""
     torch.manual_seed(0)
     method = Manna2022(ClipEncoder("none"), permutations=2, hidden=16)

@@ -8,23 +8,6 @@ from kneessl.errors import UserError
 from kneessl.methods.puzzle_contrast import MoCoV2Jigsaw, PuzzleHead, SimCLRJigsaw, jumbled
 from kneessl.nets.encoder import ClipEncoder
 from kneessl.views.augment import T_PRIME, T
-from kneessl.views.inputs import ViewMaker
-from kneessl.views.preprocess import Preprocessing
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def clips(n: int = 3, s: int = 1) -> torch.Tensor:
-    """Smooth pictures, uint8."""
-    noise = torch.rand(n * s, 1, 9, 9, generator=generator())
-    smooth = torch.nn.functional.interpolate(noise, size=(256, 256), mode="bicubic")
-    return (smooth * 255).clamp(0, 255).to(torch.uint8).view(n, s, 256, 256)
-
-
-def maker(size: int = 48) -> ViewMaker:
-    return ViewMaker(Preprocessing(size), T, T_PRIME)
 
 
 @pytest.fixture
@@ -39,7 +22,7 @@ def moco() -> MoCoV2Jigsaw:
     return MoCoV2Jigsaw(ClipEncoder("none"), dim=8, momentum=0.9, temperature=0.3, queue=12)
 
 
-def test_a_jumbled_slice_holds_a_tile_of_each_cell_in_any_order():
+def test_a_jumbled_slice_holds_a_tile_of_each_cell_in_any_order(generator):
     cells = torch.arange(9.0).view(3, 3).repeat_interleave(17, 0).repeat_interleave(17, 1)
     tiles = jumbled(cells.expand(400, 1, 51, 51), generator())
     assert tiles.shape == (400, 9, 13, 13)
@@ -63,7 +46,7 @@ def test_the_head_is_two_linear_layers_over_tiles_in_the_order_shown():
     assert not torch.allclose(found, head(lambda x: x.flatten(1), tiles.flip(1)))
 
 
-def test_simclr_contrasts_slices_with_their_puzzles(simclr):
+def test_simclr_contrasts_slices_with_their_puzzles(simclr, clips, maker, generator):
     slices, tiles = simclr.inputs(clips(3, 2), maker(), generator())
     assert slices.shape == (6, 1, 48, 48)
     assert tiles.shape == (6, 9, 12, 12)
@@ -78,7 +61,7 @@ def test_simclr_contrasts_slices_with_their_puzzles(simclr):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in simclr.parameters())
 
 
-def test_mocos_loss_is_the_mean_of_both_queries_against_earlier_keys(moco):
+def test_mocos_loss_is_the_mean_of_both_queries_against_earlier_keys(moco, clips, maker, generator):
     view1, view2, tiles = moco.inputs(clips(3, 2), maker(), generator())
     assert view1.shape == view2.shape == (6, 1, 48, 48)
     twin, before = copy.deepcopy(moco), moco.queue.keys.clone()
@@ -93,7 +76,7 @@ def test_mocos_loss_is_the_mean_of_both_queries_against_earlier_keys(moco):
     torch.testing.assert_close(moco.queue.keys[:, 6:], before[:, 6:])
 
 
-def test_all_but_the_key_network_learns_and_that_follows(moco):
+def test_all_but_the_key_network_learns_and_that_follows(moco, clips, maker, generator):
     moco(*moco.inputs(clips(), maker(), generator())).loss.backward()
     for name, p in moco.named_parameters():
         if name.startswith("target."):
@@ -111,14 +94,14 @@ def test_all_but_the_key_network_learns_and_that_follows(moco):
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco"])
-def test_inputs_depend_on_the_generator_alone(name, request):
+def test_inputs_depend_on_the_generator_alone(name, request, clips, maker, generator):
     method = request.getfixturevalue(name)
     a, b, c = (method.inputs(clips(), maker(), generator(seed)) for seed in (1, 1, 2))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert all(not torch.equal(x, y) for x, y in zip(a, c, strict=True))
 
 
-def test_the_puzzle_is_cut_from_view_t_and_its_partner_is_view_t_prime(simclr, moco):
+def test_the_puzzle_is_cut_from_view_t_and_its_partner_is_view_t_prime(simclr, moco, clips, maker, generator):
     replay, make = generator(), maker()
     slices = clips(3, 2).view(6, 1, 256, 256)
     view1, view2 = make(slices, T, replay), make(slices, T_PRIME, replay)

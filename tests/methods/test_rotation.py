@@ -3,24 +3,9 @@ import torch
 
 from kneessl.methods.rotation import Rotation
 from kneessl.nets.encoder import ClipEncoder
-from kneessl.views.augment import T_PRIME, T, View
+from kneessl.views.augment import T_PRIME, View
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.preprocess import Preprocessing
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def clips(n: int = 3, s: int = 1) -> torch.Tensor:
-    """Smooth pictures, uint8."""
-    noise = torch.rand(n * s, 1, 9, 9, generator=generator())
-    smooth = torch.nn.functional.interpolate(noise, size=(256, 256), mode="bicubic")
-    return (smooth * 255).clamp(0, 255).to(torch.uint8).view(n, s, 256, 256)
-
-
-def maker(size: int = 48) -> ViewMaker:
-    return ViewMaker(Preprocessing(size), T, T_PRIME)
 
 
 @pytest.fixture
@@ -29,7 +14,7 @@ def method() -> Rotation:
     return Rotation(ClipEncoder("none"))
 
 
-def test_all_four_turns_of_each_slice_with_their_labels(method):
+def test_all_four_turns_of_each_slice_with_their_labels(method, clips, maker, generator):
     turned, labels = method.inputs(clips(2, 2), maker(32), generator())
     assert turned.shape == (16, 1, 32, 32)
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
@@ -38,20 +23,20 @@ def test_all_four_turns_of_each_slice_with_their_labels(method):
         torch.testing.assert_close(back, turned[i % 4, 0], msg="turned back by its label, it is the upright slice")
 
 
-def test_the_first_turn_is_the_view_itself_and_never_mirrored(method):
+def test_the_first_turn_is_the_view_itself_and_never_mirrored(method, clips, generator):
     always = View(flip=1.0, crop_area=(1, 1), crop_ratio=(1, 1), jitter=0, blur=0)
     make = ViewMaker(Preprocessing(64), always, T_PRIME)
     turned, _ = method.inputs(clips(), make, generator())
     torch.testing.assert_close(turned[:3], make.preprocessing(clips()), atol=1e-4, rtol=0)
 
 
-def test_inputs_depend_on_the_generator_alone(method):
+def test_inputs_depend_on_the_generator_alone(method, clips, maker, generator):
     a, b, c = (method.inputs(clips(), maker(), generator(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
 
 
-def test_loss_is_the_cross_entropy_over_four_and_every_parameter_learns(method):
+def test_loss_is_the_cross_entropy_over_four_and_every_parameter_learns(method, clips, maker, generator):
     turned, labels = method.inputs(clips(), maker(), generator())
     loss, embeddings, partners = method(turned, labels)
     logits = method.head(embeddings).double()
@@ -63,7 +48,7 @@ def test_loss_is_the_cross_entropy_over_four_and_every_parameter_learns(method):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters())
 
 
-def test_turns_can_be_learnt(method):
+def test_turns_can_be_learnt(method, generator):
     """Slices bright at the top: a few steps suffice, and turns of new slices are then told."""
     ramp = torch.linspace(255, 0, 256)[:, None].expand(256, 256)
     noise = torch.rand(12, 1, 256, 256, generator=generator()) * 60

@@ -5,25 +5,7 @@ from kneessl.errors import UserError
 from kneessl.methods.sslm import SSLM, distort
 from kneessl.nets.sslm import SSLMEncoder
 from kneessl.views.affine import affine
-from kneessl.views.augment import T_PRIME, T
-from kneessl.views.inputs import ViewMaker
-from kneessl.views.preprocess import Preprocessing
 from kneessl.views.puzzle import random_permutations
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def clips(n: int = 3, s: int = 1) -> torch.Tensor:
-    """Smooth pictures, uint8."""
-    noise = torch.rand(n * s, 1, 9, 9, generator=generator())
-    smooth = torch.nn.functional.interpolate(noise, size=(256, 256), mode="bicubic")
-    return (smooth * 255).clamp(0, 255).to(torch.uint8).view(n, s, 256, 256)
-
-
-def maker(size: int = 48) -> ViewMaker:
-    return ViewMaker(Preprocessing(size), T, T_PRIME)
 
 
 @pytest.fixture
@@ -32,7 +14,7 @@ def method() -> SSLM:
     return SSLM(SSLMEncoder(width=2), permutations=12, hidden=8)
 
 
-def test_a_slice_of_256_gives_the_published_tiles(method):
+def test_a_slice_of_256_gives_the_published_tiles(method, clips, maker, generator):
     tiles, labels = method.inputs(clips(2, 2), maker(256), generator())
     assert tiles.shape == (4, 9, 64, 64)
     assert labels.shape == (4,)
@@ -44,7 +26,7 @@ def test_a_slice_of_256_gives_the_published_tiles(method):
     assert small.shape == (3, 9, 16, 16)
 
 
-def test_labels_tell_the_order(method):
+def test_labels_tell_the_order(method, maker, generator):
     """Cells of their own grey, 25 apart: distortions change a tile's middle by less than half of that."""
     cells = torch.arange(9).view(3, 3) * 25 + 40
     slices = cells.repeat_interleave(86, 0).repeat_interleave(86, 1)[:256, :256].to(torch.uint8)
@@ -56,7 +38,7 @@ def test_labels_tell_the_order(method):
     assert torch.equal(method.puzzle.orders, random_permutations(12))
 
 
-def test_distortions_are_the_published_ones():
+def test_distortions_are_the_published_ones(clips, generator):
     """Every distorted tile is, up to noise, one of 54 moves times one of five brightnesses."""
     tile = clips(1)[0, 0, :64, :64].double() / 255 * 0.8
     many = distort(tile.expand(20, 9, 64, 64), generator()).flatten(0, 1)
@@ -74,14 +56,14 @@ def test_distortions_are_the_published_ones():
     assert plain == pytest.approx(0.5 + 0.5 / 5, abs=0.12), "half keep their brightness, and a fifth of the rest"
 
 
-def test_inputs_depend_on_the_generator_alone(method):
+def test_inputs_depend_on_the_generator_alone(method, clips, maker, generator):
     a, b, c = (method.inputs(clips(), maker(64), generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(a[0], b[0])
     assert torch.equal(a[1], b[1])
     assert not torch.equal(a[0], c[0])
 
 
-def test_loss_and_gradients(method):
+def test_loss_and_gradients(method, clips, maker, generator):
     tiles, labels = method.inputs(clips(6), maker(64), generator())
     loss, embeddings, _ = method(tiles, labels)
     logits = method.head(embeddings).double()

@@ -12,17 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.model_selection import StratifiedKFold
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from tqdm import tqdm
 
 from kneessl.errors import UserError
 from kneessl.evaluation.metrics import Proportion
-from kneessl.evaluation.probe import FOLDS, NEIGHBOURS, STRENGTHS, TEMPERATURE
+from kneessl.evaluation.probe import linear_readout, neighbour_readout
 from kneessl.exams.images import Images, ImageSet, find_images, read_images
 from kneessl.files import new_folder, replacing, write_text
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder, load_encoder
@@ -232,29 +227,17 @@ def image_features(images: ImageSet, size: int, start: Start, title: str) -> Fea
 def read_out(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> Answers:
     """Fit both readouts on training features, and answer for test features; nothing is chosen on the test.
 
-    Linear: multinomial logistic regression on standardised features, its L2 strength chosen by cross-validated top-1
-    accuracy, the strongest of equals. Neighbours: the weighted vote of the 20 nearest by cosine of standardised
-    features, weight exp(cos / 0.07) (Wu et al. 2018, section 3.4; standardising is ours, as for the binary probes).
+    Linear: the strength is chosen by cross-validated top-1 accuracy.
 
     Args:
         train: float `(n, dim)`.
         labels: int `(n,)`, 0 to classes - 1, each at least twice.
         test: float `(m, dim)`.
     """
-    folds = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=0)
-    regression = LogisticRegressionCV(
-        Cs=STRENGTHS, cv=folds, scoring="accuracy", max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False
-    )
-    linear = make_pipeline(StandardScaler(), regression).fit(train, labels)
-    neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(labels)), weights=_vote, metric="cosine", algorithm="brute")
-    nearest = make_pipeline(StandardScaler(), neighbours).fit(train, labels)
+    linear = linear_readout(labels, "accuracy").fit(train, labels)
+    nearest = neighbour_readout(len(labels)).fit(train, labels)
     ranked = np.argsort(-linear.predict_proba(test), axis=1, kind="stable")
-    return Answers(ranked, nearest.predict(test), float(regression.C_))
-
-
-def _vote(distances: np.ndarray) -> np.ndarray:
-    """Weight of neighbours at cosine distances 1 - cos."""
-    return np.exp(-distances / TEMPERATURE)
+    return Answers(ranked, nearest.predict(test), float(linear[-1].C_))
 
 
 def summarise_answers(images: Images, answers: Answers) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """Probes: how much of a finding can be read off frozen features, by a line or by the nearest neighbours."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kneessl.errors import UserError
@@ -27,22 +31,48 @@ def require_probe_labels(labels: Labels) -> None:
         )
 
 
+def linear_readout(labels: Labels, scoring: Literal["roc_auc", "accuracy"]) -> Pipeline:
+    """Standardisation, then logistic regression whose L2 strength cross-validation chooses, the strongest of equals.
+
+    Args:
+        labels: int `(n,)`, those that it will be fitted to, each at least twice.
+        scoring: What the strength is chosen by.
+    """
+    folds = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=0)
+    regression = LogisticRegressionCV(
+        Cs=STRENGTHS, cv=folds, scoring=scoring, max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False
+    )
+    return make_pipeline(StandardScaler(), regression)
+
+
+def neighbour_readout(n: int) -> Pipeline:
+    """Weighted vote of the 20 nearest by cosine, weight exp(cos / 0.07) (Wu et al. 2018, section 3.4).
+
+    Features are standardised first, which is ours: behind a ReLU all of them point the same way.
+
+    Args:
+        n: How many it will be fitted to.
+    """
+    vote = KNeighborsClassifier(min(NEIGHBOURS, n), weights=_weight, metric="cosine", algorithm="brute")
+    return make_pipeline(StandardScaler(), vote)
+
+
+def _weight(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of neighbours at cosine distances 1 - cos; a factor common to all does not count."""
+    return np.exp(-distances / TEMPERATURE)
+
+
 def linear_weights(features: Features, labels: Labels) -> tuple[NDArray[np.float64], float]:
-    """Logistic regression on standardised features; its L2 strength is chosen by 5-fold AUC on these exams.
+    """Fit `linear_readout` by AUC, and fold the standardisation into it.
 
     Args:
         features: `(n, dim)`.
-        labels: `(n,)`, 0 or 1, at least five of each.
+        labels: `(n,)`, 0 or 1.
 
     Returns:
-        Weights `(dim,)` and bias of the log odds, for features as they are: the standardisation is folded in.
+        Weights `(dim,)` and bias of the log odds, for features as they are.
     """
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    regression = LogisticRegressionCV(
-        Cs=STRENGTHS, cv=folds, scoring="roc_auc", max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False
-    )
-    scaler = StandardScaler()
-    regression.fit(scaler.fit_transform(features.astype(np.float64)), labels)
+    scaler, regression = linear_readout(labels, "roc_auc").fit(features.astype(np.float64), labels)
     weights = regression.coef_[0] / scaler.scale_
     return weights, float(regression.intercept_[0] - weights @ scaler.mean_)
 
@@ -54,28 +84,9 @@ def linear_probe(features: Features, labels: Labels, new: Features) -> NDArray[n
 
 
 def knn_probe(features: Features, labels: Labels, new: Features) -> NDArray[np.float64]:
-    """Weighted vote of the 20 nearest training exams by cosine, weight exp(cos / 0.07) (Wu et al. 2018, section 3.4).
-
-    Features are standardised first: behind a ReLU all of them point the same way.
-
-    Args:
-        features: `(n, dim)` of the training exams.
-        labels: `(n,)`, 0 or 1.
-        new: `(m, dim)` of the exams to score.
-
-    Returns:
-        Share of the vote for 1, `(m,)`.
-    """
-    scaler = StandardScaler().fit(features)
-    a, b = (_unit(scaler.transform(x)) for x in (features, new))
-    cosine = b @ a.T
-    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBOURS]
-    weight = np.exp((np.take_along_axis(cosine, nearest, axis=1) - 1) / TEMPERATURE)
-    return (weight * labels[nearest]).sum(1) / weight.sum(1)
-
-
-def _unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    """Share of the vote for 1, `(m,)`, of `new` `(m, dim)` under `neighbour_readout` of the training exams."""
+    fitted = neighbour_readout(len(labels)).fit(features.astype(np.float64), labels)
+    return fitted.predict_proba(new.astype(np.float64))[:, 1]
 
 
 def out_of_fold(features: Features, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
