@@ -108,12 +108,12 @@ def worst_mistakes(
 
 
 def write_predictions(path: Path, arms: list[Arm]) -> None:
-    """One line an exam: exam, label, probability under each model."""
+    """One line an exam: exam, label, probability under each model, unrounded: rounding makes ties."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["exam", "label", *(arm.name for arm in arms)])
         for i, exam in enumerate(arms[0].exams):
-            writer.writerow([exam, arms[0].labels[i], *(f"{arm.scores[i]:.6f}" for arm in arms)])
+            writer.writerow([exam, arms[0].labels[i], *(float(arm.scores[i]) for arm in arms)])
 
 
 def write_evaluation_report(

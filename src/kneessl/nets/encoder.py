@@ -17,6 +17,18 @@ Pool = Literal["none", "max", "mean"]
 FEATURES = 512
 
 
+def full_where_tiny(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer(x)`, in float32 where the maps `(N, C, h, w)` are but one pixel high or wide.
+
+    On CPUs, PyTorch 2.13's bfloat16 gradient of a 3 x 3 convolution of stride 2 over such maps is memory that nobody
+    has written to: now and then NaN (`tests/nets/test_encoder.py` has the case). Puzzle tiles get that small.
+    """
+    if min(x.shape[2:]) > 1:
+        return layer(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())
+
+
 class SliceEncoder(nn.Module):
     """ResNet-18 up to its last feature map; its parameters bear torchvision's names.
 
@@ -37,7 +49,9 @@ class SliceEncoder(nn.Module):
         weight = t.conv1.weight.sum(1, keepdim=True) if slices.shape[1] == 1 else t.conv1.weight
         x = F.conv2d(slices, weight, stride=t.conv1.stride, padding=t.conv1.padding)
         x = t.maxpool(t.act(t.bn1(x)))
-        return t.layer4(t.layer3(t.layer2(t.layer1(x))))
+        for layer in (t.layer1, t.layer2, t.layer3, t.layer4):
+            x = full_where_tiny(layer, x)
+        return x
 
 
 class ClipEncoder(nn.Module):

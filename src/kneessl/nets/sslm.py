@@ -5,6 +5,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from kneessl.nets.encoder import full_where_tiny
+
 BRANCHES = 9
 
 
@@ -86,7 +88,10 @@ class SSLMEncoder(nn.Module):
     def tile_maps(self, tiles: Tensor) -> Tensor:
         """float `(N, 9, p, p)`, tile i for branch i -> maps `(N, 16 * width, p / 16, p / 16)`; p is at least 4."""
         seen = [branch(tile[:, None]) for branch, tile in zip(self.branches, tiles.unbind(1), strict=True)]
-        return self.join(torch.cat(seen, dim=1))
+        x = torch.cat(seen, dim=1)
+        for part in self.join:
+            x = full_where_tiny(part, x)
+        return x
 
     def maps(self, slices: Tensor) -> Tensor:
         """float `(N, 1, H, W)` -> maps `(N, 16 * width, H / 16, W / 16)`, each slice through all nine branches."""
