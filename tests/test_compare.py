@@ -121,6 +121,17 @@ def test_wrong_settings_end_before_anything_is_written(knees, tmp_path, changes,
     assert not (tmp_path / "out").exists()
 
 
+def gone(group: int) -> bool:
+    """Whether a process group is empty, or soon becomes so: the tracker of multiprocessing ends after its parent."""
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_an_interrupt_ends_the_arms_too(knees, tmp_path):
     code = "from kneessl.cli import main; main()"
     words = ["compare", knees, "--task", "acl", "--out", tmp_path / "out", "--methods", "[byolmed2d]", "--seeds", "1"]
@@ -139,8 +150,7 @@ def test_an_interrupt_ends_the_arms_too(knees, tmp_path):
     assert process.returncode == 130
     assert "--resume" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    assert gone(process.pid), "no arm is left running"
 
 
 def test_a_budget_in_minutes_becomes_epochs(tmp_path):
