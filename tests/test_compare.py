@@ -105,7 +105,8 @@ def test_resuming_does_only_what_is_missing(compared, knees):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": {"bylo": {}}}, "arms names bylo"),
+        ({"arms": {"bylo": {}}}, "arms names bylo; there are byolmed2d, byol"),
+        ({"methods": ["byolmed2d", "simclrr"]}, "methods names simclrr; there are byolmed2d, byol"),
         ({"pretrain": {"epoch": 3}}, "byolmed2d, pretrain: .*epoch"),
         ({"finetune": {"epochs": "many"}}, "byolmed2d, finetune: .*epochs"),
         ({"arms": {"spark": {"pretrain": {"view1": {"flop": 1}}}}}, "spark, pretrain: .*flop"),

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,19 +30,18 @@ from kneessl.errors import UserError
 from kneessl.evaluation.comparison import ComparedArm, compare_arms
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.files import write_text
-from kneessl.methods import MethodName
+from kneessl.methods import METHODS
 from kneessl.report import terminal_table, write_comparison_csv, write_comparison_page
 from kneessl.report.describe import data_note
 from kneessl.training import open_run, plain, require_positive
 
-Supervised = Literal["supervised", "mrnet_resnet18", "mrnet_alexnet"]
-ArmName = MethodName | Supervised
 SUPERVISED: dict[str, str] = {
     "supervised": "resnet18",
     "mrnet_resnet18": "mrnet_resnet18",
     "mrnet_alexnet": "mrnet_alexnet",
 }
 """Arms without pre-training, and the network that each fine-tunes."""
+ARMS: tuple[str, ...] = (*METHODS, *SUPERVISED)
 REFERENCE = "byolmed2d"
 PUBLISHED: dict[tuple[str, str], dict[str, tuple[float, float, str]]] = {
     ("acl", "sagittal"): {
@@ -112,7 +111,7 @@ def compare(
     task: str,
     out: Path,
     plane: Plane = "sagittal",
-    methods: list[ArmName] | None = None,
+    methods: list[str] | None = None,
     seeds: int = 3,
     minutes: float | None = None,
     pretrain: dict[str, Any] | None = None,
@@ -147,11 +146,11 @@ def compare(
     for split in ("train", "valid"):
         folder.labels(split, task)
         folder.require(split, plane)
-    known = [*get_args(MethodName), *get_args(Supervised)]
-    names = list(dict.fromkeys(methods or known))
-    unknown = set(arms or {}) - set(known)
-    if unknown:
-        raise UserError(f"arms names {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    names = list(dict.fromkeys(methods or ARMS))
+    for option, given in (("methods", names), ("arms", arms or {})):
+        unknown = sorted(set(given) - set(ARMS))
+        if unknown:
+            raise UserError(f"{option} names {', '.join(unknown)}; there are {', '.join(ARMS)}")
     jobs_to_do = []
     for seed in range(seeds):
         for name in names:
