@@ -160,6 +160,16 @@ def test_a_budget_in_minutes_becomes_epochs(tmp_path):
     assert epochs_within(0.01, tmp_path) == 1, "an epoch at the least"
 
 
+@pytest.mark.parametrize(("seconds", "epochs", "warmup"), [(30.0, "2", "1"), (60.0, "1", "0"), (3.0, "20", "10")])
+def test_the_warm_up_fits_into_a_budget_in_minutes(tmp_path, seconds, epochs, warmup):
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / "run.json").write_text(json.dumps({"seconds": seconds}))
+    job = Job("simclr", 0, tmp_path, tmp_path, "acl", "sagittal", {"warmup_epochs": 15}, {}, 1.0)
+    trial, pretrain, *_ = job.commands()
+    assert trial[trial.index("--epochs") + 1] == "1"
+    assert pretrain[pretrain.index("--epochs") + 1 :][:3] == [epochs, "--warmup_epochs", warmup]
+
+
 def test_a_process_that_died_is_explained():
     assert ended_by(-9) == "killed by SIGKILL (out of memory, perhaps)"
     assert ended_by(-11) == "killed by SIGSEGV"

@@ -177,15 +177,18 @@ def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
     return parser, function, {p for p, spec in parameters.items() if spec.annotation is bool}
 
 
-def parse_settings(name: str, settings: Mapping[str, object]) -> None:
+def parse_settings(name: str, settings: Mapping[str, object]) -> jsonargparse.Namespace:
     """Parse settings of a command without running it.
+
+    Returns:
+        All of its settings, with the defaults of those not given; required ones are "x".
 
     Raises:
         UserError: a setting that the command does not have, or a value that it does not take.
     """
     parser, function, _ = make_parser(name)
     needed = {p for p, spec in signature(function).parameters.items() if spec.default is Parameter.empty}
-    parser.parse_object(dict.fromkeys(needed, "x") | dict(settings))
+    return parser.parse_object(dict.fromkeys(needed, "x") | dict(settings))
 
 
 def run(name: str, words: list[str]) -> None:

@@ -87,7 +87,9 @@ class Job:
             if self.minutes is not None:
                 trial = self.folder / "trial"
                 yield [*pretrain, "--out", str(trial), "--epochs", "1", "--warmup_epochs", "0"]
-                budget = ["--epochs", str(epochs_within(self.minutes, trial))]
+                epochs = epochs_within(self.minutes, trial)
+                warmup = min(cli.parse_settings("pretrain", self.pretrain).warmup_epochs, epochs // 2)
+                budget = ["--epochs", str(epochs), "--warmup_epochs", str(warmup)]
             yield [*pretrain, "--out", str(encoder), *budget]
             start = ["--from", str(encoder)]
         tune = ["finetune", data, "--task", self.task, *network, *start, *common]
@@ -133,7 +135,8 @@ def compare(
         plane: The plane to compare on.
         methods: Which arms, such as [byolmed2d,simclr,supervised]; all of them unless told otherwise.
         seeds: Trainings of each arm, seeds 0, 1, ...
-        minutes: Give every pre-training so many minutes instead of its epochs.
+        minutes: Give every pre-training so many minutes instead of its epochs, as many whole ones as fit (a trial epoch
+            tells); warm-up takes half of them at the most.
         pretrain: Settings of every pre-training, as `kneessl pretrain --help` lists them.
         finetune: Settings of every fine-tuning, as `kneessl finetune --help` lists them.
         arms: Settings of single arms, such as {sslm: {pretrain: {settings: {width: 16}}}}.
