@@ -44,9 +44,10 @@ def test_every_preset_parses_and_a_word_overrides_it(preset, name):
     for key, value in settings.items():
         if not isinstance(value, dict):
             assert values[key] == value
-    option = "--pretrain.epochs" if name == "compare" else "--epochs"
+    option = {"compare": "--pretrain.epochs", "label-curve": "--finetune.epochs"}.get(name, "--epochs")
     changed = parser.parse_args([*words, option, "77"])
-    assert (changed.pretrain["epochs"] if name == "compare" else changed.epochs) == 77
+    section = {"compare": "pretrain", "label-curve": "finetune"}.get(name)
+    assert (changed[section]["epochs"] if section else changed.epochs) == 77
     if name == "compare":
         assert changed.pretrain == settings["pretrain"] | {"epochs": 77}, "the preset's other settings stay"
         for command in ("pretrain", "finetune"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kneessl.compare import Job, collect, compare, ended_by, epochs_within
+from kneessl.compare import Job, collect, compare, epochs_within
 from kneessl.errors import UserError
 from kneessl.evaluation import auc_interval
 from kneessl.exams.folder import write_labels, write_series
@@ -86,6 +86,8 @@ def test_every_arm_trains_on_the_same_exams(compared):
     assert len(records) == 3
     assert len({tuple(r["labelled_exams"]) for r in records}) == 1
     assert len({r["fingerprint"] for r in records}) == 1
+    failed = {p.parts[-3] for p in compared.glob("runs/*/*/checkpoints")}
+    assert failed <= {"spark-seed0"}, "what is done keeps no checkpoints"
 
 
 def test_resuming_does_only_what_is_missing(compared, knees):
@@ -110,6 +112,7 @@ def test_resuming_does_only_what_is_missing(compared, knees):
         ({"pretrain": {"epoch": 3}}, "byolmed2d, pretrain: .*epoch"),
         ({"finetune": {"epochs": "many"}}, "byolmed2d, finetune: .*epochs"),
         ({"arms": {"spark": {"pretrain": {"view1": {"flop": 1}}}}}, "spark, pretrain: .*flop"),
+        ({"finetune": {"seed": 3}}, "byolmed2d, finetune: seed is not to be set here"),
         ({"seeds": 0}, "seeds is 0"),
         ({"jobs": 0}, "jobs is 0"),
         ({"minutes": -1.0}, "minutes is -1"),
@@ -168,12 +171,6 @@ def test_the_warm_up_fits_into_a_budget_in_minutes(tmp_path, seconds, epochs, wa
     trial, pretrain, *_ = job.commands()
     assert trial[trial.index("--epochs") + 1] == "1"
     assert pretrain[pretrain.index("--epochs") + 1 :][:3] == [epochs, "--warmup_epochs", warmup]
-
-
-def test_a_process_that_died_is_explained():
-    assert ended_by(-9) == "killed by SIGKILL (out of memory, perhaps)"
-    assert ended_by(-11) == "killed by SIGSEGV"
-    assert ended_by(1) == "ended with status 1"
 
 
 def test_an_arm_of_which_every_seed_failed_has_no_scores(tmp_path):

@@ -13,7 +13,7 @@ def test_the_demo_leaves_what_it_promises_and_can_run_again(tmp_path, capsys):
     figures = json.loads((out / "result.json").read_text())
     assert list(figures) == ["pretrained", "from-nothing"]
     for name, summary in figures.items():
-        auc = summary["auc"]
+        auc = summary["acl"]["auc"]
         assert 0 <= auc["low"] <= auc["auc"] <= auc["high"] <= 1
         assert f"{name:<12}  AUC {auc['auc']:.3f}  (95 % interval {auc['low']:.3f} to {auc['high']:.3f})" in printed
         assert (out / name / "model.safetensors").is_file()

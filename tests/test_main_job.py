@@ -49,8 +49,8 @@ def test_the_classifier_learns_what_can_be_seen(runs, knees):
     figures = json.loads((runs / "both" / "result.json").read_text())
     assert set(figures) == {"pretrained", "from-nothing"}
     for name, summary in figures.items():
-        assert summary["n"] == 8
-        assert summary["auc"]["auc"] > 0.9, f"{name}: a bright square is easy"
+        assert summary["acl"]["n"] == 8
+        assert summary["acl"]["auc"]["auc"] > 0.9, f"{name}: a bright square is easy"
     assert "AUC" in done.stdout
     assert "Wilson" in done.stdout
     html = (runs / "both" / "report.html").read_text()

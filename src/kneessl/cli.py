@@ -60,11 +60,29 @@ COMMANDS = {
         "AUC, accuracy and a report on exams kept apart",
         "kneessl evaluate runs/acl knees",
     ),
+    "localise": Command(
+        "kneessl.diagnosis.localise:localise",
+        ("model", "data"),
+        "whether the model looks at the lesion, on synthetic knees",
+        "kneessl localise runs/acl knees",
+    ),
+    "export": Command(
+        "kneessl.diagnosis.export:export",
+        ("model",),
+        "write a model for use elsewhere: ONNX, safetensors, MONAI bundle",
+        "kneessl export runs/acl --out exported/acl",
+    ),
     "compare": Command(
         "kneessl.compare:compare",
         ("data",),
         "every method under the same conditions: table, intervals, page",
         "kneessl compare knees --task acl --plane sagittal --seeds 3 --out runs/compare --preset quick",
+    ),
+    "label-curve": Command(
+        "kneessl.label_curve:run_label_curve",
+        ("data",),
+        "what pre-training is worth in labels: curves, intervals, page",
+        "kneessl label-curve knees --task acl --from runs/encoder --out runs/labels --preset quick",
     ),
     "probe": Command(
         "kneessl.diagnosis.probe:probe",
@@ -87,7 +105,7 @@ def presets() -> dict[str, dict[str, dict[str, object]]]:
 
 def usage() -> str:
     """The text of `kneessl --help`."""
-    lines = [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<11} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: kneessl COMMAND ...",

@@ -1,35 +1,22 @@
-"""`kneessl compare`: every method on the same exams, split, budget, labels and fine-tuning; the thesis's table 5.2.
+"""`kneessl compare`: every method on the same exams, split, budget, labels and fine-tuning; the thesis's table 5.2."""
 
-Each arm and seed is a process of its own that types the commands a user would type, so that one that runs out of memory
-takes no other with it, and its memory and time are its own.
-"""
-
-import csv
 import json
-import multiprocessing
-import os
 import shlex
-import signal
 import sys
-import time
-import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
-from tqdm import tqdm
 
 from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.evaluation.comparison import ComparedArm, compare_arms
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.files import write_text
+from kneessl.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, predictions, run_all
 from kneessl.methods import METHODS
 from kneessl.report import terminal_table, write_comparison_csv, write_comparison_page
 from kneessl.report.describe import data_note
@@ -52,7 +39,8 @@ PUBLISHED: dict[tuple[str, str], dict[str, tuple[float, float, str]]] = {
     }
 }
 """AUC and accuracy on MRNet's 120 valid exams, by task and plane; shown beside, never tested against."""
-Words = list[str]
+OWN_OF_PRETRAIN = ("data", "method", "out", "plane", "seed", "resume")
+"""Settings of `kneessl pretrain` that every arm and seed has its own of."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +56,6 @@ class Job:
     pretrain: Mapping[str, Any]
     finetune: Mapping[str, Any]
     minutes: float | None
-
-    @property
-    def done(self) -> bool:
-        """Whether its figures are there."""
-        return (self.folder / "result.json").is_file()
 
     def commands(self) -> Iterator[Words]:
         """The commands still to be run; each is made when the ones before it are done."""
@@ -165,12 +148,12 @@ def compare(
                     finetune=dict(finetune or {}) | dict(own.get("finetune", {})),
                 )
             )  # fmt: skip
-    check_settings(jobs_to_do)
+    check_all(jobs_to_do)
     open_run(out, asked, resume)
     for job in jobs_to_do:
         write_text(job.folder / "pretrain.yaml", yaml.safe_dump(plain(job.pretrain)))
         write_text(job.folder / "finetune.yaml", yaml.safe_dump(plain(job.finetune)))
-    run_all([job for job in jobs_to_do if not job.done], jobs)
+    run_all(jobs_to_do, jobs, "compare")
     compared = [collect(name, [job for job in jobs_to_do if job.arm == name]) for name in names]
     reference = REFERENCE if REFERENCE in names else names[0]
     rows = compare_arms(compared, reference)
@@ -192,115 +175,28 @@ def compare(
     print(f"table: {out / 'comparison.csv'}\npage:  {out / 'comparison.html'}")
 
 
-def check_settings(jobs: list[Job]) -> None:
-    """Parse every arm's settings before anything is trained, so that a misspelt one ends here.
+def check_all(jobs: list[Job]) -> None:
+    """Parse every arm's settings before anything is trained.
 
     Raises:
-        UserError: a setting that its command does not know, or a value that it does not take.
+        UserError: as `check_settings`, and which arm's they are.
     """
     for job in jobs:
-        for command, settings in (("pretrain", job.pretrain), ("finetune", job.finetune)):
-            try:
-                cli.parse_settings(command, settings)
-            except UserError as error:
-                raise UserError(f"{job.arm}, {command}: {error}") from error
-
-
-def run_all(jobs: list[Job], at_once: int) -> None:
-    """Run jobs in processes of their own, `at_once` at a time; a failed one leaves its reason behind.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the running jobs have been stopped between two batches.
-    """
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // at_once)
-    waiting = list(jobs)
-    running: dict[BaseProcess, Job] = {}
-    with tqdm(total=len(jobs), desc="compare", unit="run", dynamic_ncols=True) as bar, terminating(running):
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                job = waiting.pop(0)
-                (job.folder / "failure.txt").unlink(missing_ok=True)
-                process: BaseProcess = context.Process(
-                    target=run_job, args=(job, threads), name=f"{job.arm}-seed{job.seed}"
-                )
-                process.start()
-                running[process] = job
-                bar.set_postfix_str(", ".join(p.name for p in running))
-            for process in [p for p in running if not p.is_alive()]:
-                job = running.pop(process)
-                if process.exitcode == 130:
-                    raise KeyboardInterrupt("the same command with --resume goes on")
-                if not job.done and not (job.folder / "failure.txt").is_file():
-                    write_text(job.folder / "failure.txt", ended_by(process.exitcode))
-                if not job.done:
-                    tqdm.write(f"{process.name} failed: {(job.folder / 'failure.txt').read_text(encoding='utf-8')}")
-                bar.update()
-            time.sleep(0.1)
-
-
-def ended_by(exitcode: int | None) -> str:
-    """Why a process ended that said nothing itself."""
-    if exitcode is not None and exitcode < 0:
-        why = " (out of memory, perhaps)" if -exitcode == signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-exitcode).name}{why}"
-    return f"ended with status {exitcode}"
-
-
-@contextmanager
-def terminating(running: Mapping[BaseProcess, Job]) -> Iterator[None]:
-    """End the running processes when the body ends early, by Ctrl-C or SIGTERM for example."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt("the same command with --resume goes on")
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join()
-
-
-def run_job(job: Job, threads: int) -> None:
-    """Run a job's commands, in a process of its own, with its output in `log.txt`."""
-    with (job.folder / "log.txt").open("a", encoding="utf-8") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        torch.set_num_threads(threads)
         try:
-            for words in job.commands():
-                if not finished(words):
-                    print(f"\n$ kneessl {shlex.join(words)}", flush=True)
-                    cli.run(words[0], words[1:])
-        except KeyboardInterrupt:
-            sys.exit(130)
+            check_settings("pretrain", job.pretrain, OWN_OF_PRETRAIN)
+            check_settings("finetune", job.finetune, OWN_OF_FINETUNE)
         except UserError as error:
-            write_text(job.folder / "failure.txt", str(error))
-        except Exception as error:
-            traceback.print_exc()
-            write_text(job.folder / "failure.txt", f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
-
-
-def finished(words: Words) -> bool:
-    """Whether a training command has left its record; an evaluation is done again."""
-    out = Path(words[words.index("--out") + 1])
-    return words[0] != "evaluate" and (out / "run.json").is_file()
+            raise UserError(f"{job.arm}, {error}") from error
 
 
 def collect(name: str, jobs: list[Job]) -> ComparedArm:
     """What an arm's runs have left behind."""
     tables, failures, records, collapsed = [], [], [], 0
     for job in jobs:
-        if not job.done:
-            failures.append((job.folder / "failure.txt").read_text(encoding="utf-8"))
+        if not done(job):
+            failures.append(failure(job))
             continue
-        with (job.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-            tables.append(list(csv.DictReader(file)))
+        tables.append(predictions(job, job.task))
         first = job.folder / ("fine-tuned" if name in SUPERVISED else "encoder") / "run.json"
         records.append(json.loads(first.read_text(encoding="utf-8")))
         tuned = json.loads((job.folder / "fine-tuned" / "run.json").read_text(encoding="utf-8"))

@@ -43,6 +43,6 @@ def demo(out: Path = Path("runs/demo"), exams: int = 280, seed: int = 0) -> None
         cli.run(words[0], words[1:])
     print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes, on a synthetic phantom.")
     for name, figures in json.loads((out / "result.json").read_text(encoding="utf-8")).items():
-        auc = figures["auc"]
+        auc = figures["acl"]["auc"]
         print(f"ACL tear, {name:<12}  AUC {auc['auc']:.3f}  (95 % interval {auc['low']:.3f} to {auc['high']:.3f})")
     print(f"report: {out / 'report.html'}")

@@ -59,9 +59,9 @@ class Pretraining(L.LightningModule):
         self.watched: list[tuple[Tensor, Tensor | None]] = []
         self.warned = False
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """uint8 clips `(B, S, 256, 256)` -> loss; the views depend on seed, epoch and batch alone."""
-        clips, _ = batch
+        clips, _, _ = batch
         if self.by_slice:  # without pooling, a slice is a clip of one
             clips = clips.flatten(0, 1)[:, None]
         generator = seeded(self.seed, self.current_epoch, batch_idx)
@@ -242,7 +242,6 @@ def pretrain(
             show_views(folder, "train", plane, exam, {"view T": view1, "view T'": view2}, preprocessing, seed)
             for exam in exams[:2]
         ],
-        arms=[],
         task="",
         plane=plane,
     )

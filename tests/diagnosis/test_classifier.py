@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from kneessl.diagnosis.classifier import Classifier, load_model
+from kneessl.diagnosis.classifier import build_classifier
+from kneessl.diagnosis.model import load_model
 from kneessl.diagnosis.recipes import oversample, step_decay
 from kneessl.errors import UserError
 from kneessl.nets.encoder import save_weights
@@ -17,37 +18,32 @@ from kneessl.views.preprocess import Preprocessing
 def run(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    save_weights(Classifier(), folder / "model.safetensors")
-    write_record(folder, Preprocessing(64), rows=[], kind="finetune", task="acl", plane="sagittal")
+    save_weights(build_classifier("resnet18", None, 2, {}), folder / "model.safetensors")
+    write_record(folder, Preprocessing(64), rows=[], kind="finetune", tasks=["acl", "meniscus"], plane="sagittal")
     return folder
-
-
-def test_slice_contributions_are_exact():
-    torch.manual_seed(0)
-    classifier = Classifier().eval()
-    clip = torch.randn(1, 6, 64, 64)
-    logit, parts = classifier.slice_contributions(clip)
-    with torch.no_grad():
-        assert logit == pytest.approx(classifier(clip).item(), abs=1e-4)
-    assert parts.shape == (6,)
-    assert parts.sum().item() + classifier.head.bias.item() == pytest.approx(logit, abs=1e-4)
-
-
-def test_a_slice_that_never_attains_the_maximum_contributes_nothing():
-    torch.manual_seed(0)
-    classifier = Classifier().eval()
-    clip = torch.randn(1, 3, 64, 64)
-    doubled = torch.cat([clip, clip[:, :1]], 1)
-    logit, parts = classifier.slice_contributions(clip)
-    same, with_copy = classifier.slice_contributions(doubled)
-    assert same == pytest.approx(logit, abs=1e-4)
-    assert (with_copy[:3] - parts).abs().max() + with_copy[3].abs() < 1e-3, "on a tie the first slice counts"
 
 
 def test_a_model_comes_back_ready_to_predict(run):
     model = load_model(run)
-    assert (model.task, model.plane, model.preprocessing) == ("acl", "sagittal", Preprocessing(64))
-    assert not model.classifier.training
+    only = model.planes["sagittal"]
+    assert (model.tasks, list(model.planes), only.preprocessing) == (
+        ("acl", "meniscus"),
+        ["sagittal"],
+        Preprocessing(64),
+    )
+    assert not only.classifier.training
+
+
+def test_a_model_of_version_0_1_has_one_task_and_the_thesiss_head(tmp_path):
+    torch.manual_seed(0)
+    classifier = build_classifier("resnet18", "max", 1, {})
+    save_weights(classifier, tmp_path / "model.safetensors")
+    write_record(tmp_path, Preprocessing(64), rows=[], kind="finetune", task="acl", plane="sagittal")
+    model = load_model(tmp_path)
+    assert model.tasks == ("acl",)
+    clip, where = torch.randn(1, 3, 64, 64), torch.zeros(1, 3)
+    with torch.no_grad():
+        assert torch.equal(model.planes["sagittal"].classifier(clip, where), classifier.eval()(clip, where))
 
 
 def test_another_preprocessing_is_refused(run, tmp_path):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kneessl.diagnosis.classifier import NETWORKS
-from kneessl.diagnosis.mrnet import Plateau, class_weights, parts_of_maximum, shift_turn_flip
+from kneessl.diagnosis.classifier import build_classifier
+from kneessl.diagnosis.mrnet import Plateau, class_weights, shift_turn_flip
 
 MRNETS = ("mrnet_alexnet", "mrnet_resnet18")
 
@@ -14,33 +14,15 @@ MRNETS = ("mrnet_alexnet", "mrnet_resnet18")
 @pytest.mark.parametrize("name", MRNETS)
 def test_forward_equals_slice_by_slice(name):
     torch.manual_seed(0)
-    net = NETWORKS[name]({}).double().eval()
+    net = build_classifier(name, None, 2, {}).double().eval()
     clips = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
-        for clip, logit in zip(clips, net(clips), strict=True):
+        for clip, logits in zip(clips, net(clips, torch.zeros(2, 3)), strict=True):
             features = torch.stack([net.encoder(image[None, None])[0].mean((1, 2)) for image in clip])
             best = features.max(0).values
-            torch.testing.assert_close(logit, (net.head.weight[0] * best).sum() + net.head.bias[0])
-    assert net.head.weight.shape == (1, {"mrnet_alexnet": 256, "mrnet_resnet18": 512}[name])
-
-
-@pytest.mark.parametrize("name", MRNETS)
-def test_slice_contributions_are_exact(name):
-    torch.manual_seed(0)
-    net = NETWORKS[name]({}).eval()
-    clip = torch.randn(1, 6, 64, 64)
-    logit, parts = net.slice_contributions(clip)
-    with torch.no_grad():
-        assert logit == pytest.approx(net(clip).item(), abs=1e-4)
-    assert parts.shape == (6,)
-    assert parts.sum().item() + net.head.bias.item() == pytest.approx(logit, abs=1e-4)
-    assert (parts != 0).sum() > 1
-
-
-def test_parts_belong_to_the_slices_that_attain_the_maximum():
-    maps = torch.tensor([[[[1.0, 5.0]], [[2.0, 2.0]]], [[[3.0, 4.0]], [[9.0, 1.0]]]])
-    parts = parts_of_maximum(maps, torch.tensor([10.0, 100.0]))
-    assert parts.tolist() == [10 * 5 / 2 + 100 * 2 / 2, 10 * 3 / 2 + 100 * 9 / 2]
+            for k in range(2):
+                torch.testing.assert_close(logits[k], (net.head.weight[k] * best).sum() + net.head.bias[k])
+    assert net.head.weight.shape == (2, {"mrnet_alexnet": 256, "mrnet_resnet18": 512}[name])
 
 
 def test_class_weights_are_the_shares_of_the_other_class():

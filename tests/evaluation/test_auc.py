@@ -316,3 +316,17 @@ def test_wrong_level(level):
 def test_boolean_labels():
     labels, scores, _ = random_case(3)
     assert auc_interval(labels == 1, scores) == auc_interval(labels, scores)
+
+
+def test_the_logit_scale_is_symmetric_there_and_stays_inside():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [30, 12])
+    scores = rng.normal(labels * 2.5)
+    plain, inside = auc_interval(labels, scores), auc_interval(labels, scores, scale="logit")
+    assert (inside.auc, inside.standard_error) == (plain.auc, plain.standard_error)
+    below, at, above = (np.log(x / (1 - x)) for x in (inside.low, inside.auc, inside.high))
+    assert at - below == pytest.approx(above - at)
+    assert above - at == pytest.approx(1.959964 * plain.standard_error / (plain.auc * (1 - plain.auc)), rel=1e-6)
+    assert 0 < inside.low < inside.high < 1
+    perfect = auc_interval([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], scale="logit")
+    assert (perfect.low, perfect.high) == (1, 1)

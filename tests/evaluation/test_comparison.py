@@ -133,7 +133,7 @@ def test_rows_say_what_the_statistics_say():
             if scores is None:
                 assert mean is None
                 continue
-            assert mean.interval == auc_interval(LABELS, scores)
+            assert mean.interval == auc_interval(LABELS, scores, scale="logit")
             assert mean.by_seed == tuple(auc_interval(LABELS, seed).auc for seed in scores)
             assert mean.difference == expected.get(arm.name)
             assert mean.p_holm == adjusted.get(arm.name)
@@ -168,7 +168,7 @@ def test_a_failed_arm_leaves_the_rest_alone():
 
 def test_without_scores_of_the_reference_nothing_is_compared():
     rows = compare_arms([failed("byolmed2d"), ARMS[0], ARMS[2]])
-    assert rows[1].fine_tuned.interval == auc_interval(LABELS, ARMS[0].fine_tuned)
+    assert rows[1].fine_tuned.interval == auc_interval(LABELS, ARMS[0].fine_tuned, scale="logit")
     assert rows[1].fine_tuned.difference is rows[1].fine_tuned.p_holm is None
     half = compare_arms([replace(ARMS[1], frozen=None), ARMS[0]])
     assert half[1].fine_tuned.difference is not None

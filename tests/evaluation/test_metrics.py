@@ -29,7 +29,7 @@ def test_by_hand():
     assert (summary.specificity.successes, summary.specificity.n) == (4, 5)
     assert summary.majority_accuracy == 5 / 8
     assert summary.brier == pytest.approx((0.01 + 0.25 + 0.64 + 0.36 + 0.16 + 0.01 + 0.09 + 0) / 8)
-    assert summary.auc == auc_interval(LABELS, SCORES)
+    assert summary.auc == auc_interval(LABELS, SCORES, scale="logit")
 
 
 def test_a_score_at_the_threshold_is_positive():
@@ -61,7 +61,7 @@ def test_wilson_keeps_a_width_at_the_ends():
 
 def test_level_reaches_every_interval():
     summary = summarise(LABELS, SCORES, level=0.5)
-    assert summary.auc == auc_interval(LABELS, SCORES, 0.5)
+    assert summary.auc == auc_interval(LABELS, SCORES, 0.5, scale="logit")
     assert summary.accuracy == Proportion.of(6, 8, 0.5)
     assert summary.sensitivity == Proportion.of(2, 3, 0.5)
     assert summary.specificity == Proportion.of(4, 5, 0.5)

@@ -88,7 +88,7 @@ def test_same_volume_twice_in_one_split(root):
 def test_same_volume_across_splits_even_in_another_memory_order(root):
     np.save(root / "valid" / "sagittal" / "1130.npy", np.asfortranarray(series(0)))
     (fault,) = faults(root)
-    assert "in both splits" in fault
+    assert "in more than one split" in fault
     assert str(root / "valid" / "sagittal" / "1130.npy") in fault
 
 
@@ -96,7 +96,7 @@ def test_one_patient_in_both_splits(root):
     lines = [line("train", "0000", "g0", "a"), line("train", "0001", "g1", "b"), line("valid", "1130", "g0", "c")]
     write_provenance(root, lines)
     (fault,) = faults(root)
-    assert "patient group g0 is in both splits: train/0000, valid/1130" in fault
+    assert "patient group g0 is in more than one split: train/0000, valid/1130" in fault
 
 
 def test_one_source_imported_twice(root):
@@ -113,6 +113,59 @@ def test_missing_planes_and_missing_labels_are_notices(root):
     assert not findings.faults
     assert any("axial lacks exams" in notice and "0001" in notice for notice in findings.notices)
     assert any("split valid has no labels" in notice for notice in findings.notices)
+
+
+def test_a_test_split_is_looked_over_like_the_others(root):
+    write_series(root, "test", "sagittal", "2000", series(1, 6))
+    write_labels(root, "test", "acl", {"2000": 1, "2001": 0})
+    write_provenance(root, [line("train", "0000", "g0", "a"), line("test", "2000", "g0", "b")])
+    found = faults(root)
+    assert [text.removeprefix(str(root)) for text in found[1:]] == [
+        "/test-acl.csv: label for exam 2001, which has no series",
+        "/exams.csv: patient group g0 is in more than one split: test/2000, train/0000",
+    ]
+    assert "in more than one split" in found[0]
+    assert str(root / "test" / "sagittal" / "2000.npy") in found[0]
+    assert TaskCount("test", "acl", 2, 1) in inspect(ExamFolder(root)).tasks
+
+
+def test_a_table_of_labels_is_counted_and_blank_cells_are_no_fault(root):
+    (root / "valid-acl.csv").unlink()
+    (root / "train.csv").write_text("exam,MCL,Baker's\n0000,1,\n0001,0,\n")
+    (root / "valid.csv").write_text("exam,acl\n1130,\n")
+    findings = inspect(ExamFolder(root))
+    assert not findings.faults
+    assert findings.tasks == [
+        TaskCount("train", "Baker's", 0, 0),
+        TaskCount("train", "MCL", 2, 1),
+        TaskCount("train", "acl", 2, 1),
+        TaskCount("valid", "acl", 0, 0),
+    ]
+    assert not any("has no labels" in notice for notice in findings.notices)
+    check(root)
+
+
+def test_exams_that_the_table_or_the_folder_lacks_are_named_once(root):
+    (root / "train.csv").write_text("exam,MCL,PCL\n0000,1,0\n0009,1,1\n")
+    assert [fault.removeprefix(str(root)) for fault in faults(root)] == [
+        "/train.csv: exam 0001 has no line",
+        "/train.csv: line for exam 0009, which has no series",
+    ]
+
+
+def test_a_damaged_table_is_one_fault_and_the_rest_is_looked_over(root):
+    (root / "train.csv").write_text("exam,MCL,PCL,LCL\n0000,1,0,2\n0001,1,1,0\n")
+    (root / "valid-acl.csv").write_text("1130,yes\n")
+    found = faults(root)
+    assert len(found) == 2
+    assert "train.csv, line 2: the label for LCL is '2'" in found[0]
+    assert "valid-acl.csv, line 1" in found[1]
+
+
+def test_a_task_in_a_file_and_in_the_table(root):
+    (root / "train.csv").write_text("exam,acl,PCL\n0000,1,0\n0001,1,1\n")
+    (fault,) = faults(root)
+    assert "train-acl.csv: train.csv has labels for acl as well; keep one of the two" in fault
 
 
 def test_no_exam_folder(tmp_path):

@@ -1,3 +1,4 @@
+import csv
 import os
 import pickle
 
@@ -130,6 +131,126 @@ def test_missing_task_names_the_known_ones(root):
     write_labels(root, "train", "acl", {"0000": 1})
     with pytest.raises(UserError, match="in this split: acl"):
         ExamFolder(root).labels("train", "effusion")
+
+
+# ---- labels of many tasks in one table
+
+RSNA = {
+    "ACL": "10 0",
+    "MCL": "0010",
+    "Medial Meniscus": "1111",
+    "Lateral Meniscus": "0000",
+    "Medial OA": "01 1",
+    "Lateral OA": "1   ",
+    "PF OA": "0110",
+    "Effusion": "1001",
+    "Synovitis": " 1 0",
+    "Baker's": "0101",
+    "Contusion": "1100",
+    "Fracture": "    ",
+}
+STUDIES = [f"1.2.826.0.1.3680043.8.498.{number}" for number in (11, 5, 307, 42)]
+
+
+def write_table(path, header, rows, **dialect):
+    with path.open("w", newline="", encoding=dialect.pop("encoding", "utf-8")) as file:
+        csv.writer(file, **dialect).writerows([header, *rows])
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        {"lineterminator": "\n"},
+        {"lineterminator": "\r\n", "encoding": "utf-8-sig"},
+        {"lineterminator": "\n\n", "quoting": csv.QUOTE_ALL},
+    ],
+    ids=["plain", "CRLF and BOM", "quoted and blank lines"],
+)
+def test_the_twelve_labels_of_rsna_2026(root, dialect):
+    rows = [[study, *(values[i] for values in RSNA.values())] for i, study in enumerate(STUDIES)]
+    write_table(root / "train.csv", ["StudyInstanceUID", *RSNA], rows, **dialect)
+    folder = ExamFolder(root)
+    assert folder.tasks("train") == sorted(RSNA)
+    assert folder.tasks("valid") == []
+    for task, values in RSNA.items():
+        expected = {study: int(value) for study, value in zip(STUDIES, values, strict=True) if value != " "}
+        assert folder.labels("train", task) == expected
+    assert folder.labels("train", "Fracture") == {}
+
+
+def test_names_of_tasks_may_hold_slashes_commas_and_dashes(root):
+    (root / "train.csv").write_text('exam,"Medial/Lateral, any",acl-complete,Кист а\n0000,1,0,1\n', encoding="utf-8")
+    folder = ExamFolder(root)
+    assert folder.tasks("train") == sorted(["Medial/Lateral, any", "acl-complete", "Кист а"])
+    assert folder.labels("train", "Medial/Lateral, any") == {"0000": 1}
+    assert folder.labels("train", "acl-complete") == {"0000": 0}
+
+
+def test_files_and_table_stand_side_by_side(root):
+    write_labels(root, "train", "acl", {"0000": 1})
+    write_labels(root, "train", "acl-complete", {"0000": 0})
+    (root / "train.csv").write_text("exam,MCL\n0000,0\n0001,1\n")
+    folder = ExamFolder(root)
+    assert folder.tasks("train") == ["MCL", "acl", "acl-complete"]
+    assert folder.labels("train", "acl") == {"0000": 1}
+    assert folder.labels("train", "acl-complete") == {"0000": 0}
+    assert folder.labels("train", "MCL") == {"0000": 0, "0001": 1}
+    with pytest.raises(UserError, match="in this split: MCL, acl, acl-complete"):
+        folder.labels("train", "PCL")
+
+
+def test_one_task_in_both_places(root):
+    write_labels(root, "train", "acl", {"0000": 1})
+    (root / "train.csv").write_text("exam,acl\n0000,1\n")
+    with pytest.raises(UserError, match=r"train-acl\.csv: train\.csv has labels for acl as well"):
+        ExamFolder(root).labels("train", "acl")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "line 1: expected a header"),
+        (b"\n", "line 1: expected a header"),
+        (b"exam\n0000\n", "line 1: expected a header"),
+        (b"0000,1\n0001,0\n", "line 1: '1' names no task"),
+        (b"exam,acl,acl\n", "2 columns acl"),
+        (b"exam,acl, acl \n", "2 columns acl"),
+        (b"exam,acl,\n", "line 1: .* names no task"),
+        (b'exam,"a\ncl"\n', "line 1: .* names no task"),
+        (b"exam,acl,mcl\n0000,1\n", "line 2: 2 cells under a header of 3"),
+        (b"exam,acl,mcl\n0000,1,0,1\n", "line 2: 4 cells under a header of 3"),
+        (b"exam,acl\n ,1\n", "line 2: the first cell names no exam"),
+        (b'exam,acl\n"00\n00",1\n', "line 3: the first cell names no exam"),
+        (b"exam,acl\n0000,1\n0001,0\n0000,1\n", "line 4: exam 0000 stands here twice"),
+        (b"exam,acl\n0000,2\n", "line 2: the label for acl is '2'"),
+        (b"exam,acl\n0000,1.0\n", "line 2: the label for acl is '1.0'"),
+        (b"exam,acl\n0000,-1\n", "line 2: the label for acl is '-1'"),
+        (b"exam,acl\n0000,yes\n", "line 2: the label for acl is 'yes'"),
+        ("exam,acl\n0000,\u0661\n".encode(), "line 2: the label for acl is"),
+        (b'exam,acl\n"0000,1\n', "not CSV"),
+        (b'exam,acl\n"00"00,1\n', "not CSV"),
+        (b"exam,acl\n" + b"0" * 200_000 + b",1\n", "not CSV"),
+        (b"\xff\xfe\x00\x01", "not text"),
+        (b"exam;acl\n0000;1\n", "line 1: expected a header"),
+    ],
+)
+def test_bad_tables_name_the_line(root, content, message):
+    (root / "train.csv").write_bytes(content)
+    folder = ExamFolder(root)
+    for call in (lambda: folder.labels("train", "acl"), lambda: folder.tasks("train")):
+        with pytest.raises(UserError, match=message) as error:
+            call()
+        assert str(root / "train.csv") in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_test_split_is_an_exam_folder_of_its_own(tmp_path):
+    write_series(tmp_path, "test", "sagittal", "0000", series())
+    write_labels(tmp_path, "test", "acl", {"0000": 1})
+    folder = ExamFolder(tmp_path)
+    assert folder.require("test", "sagittal") == ["0000"]
+    assert folder.tasks("test") == ["acl"]
+    assert folder.tasks("train") == []
 
 
 def test_provenance_round_trip(root):

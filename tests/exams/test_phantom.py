@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from kneessl.errors import UserError
-from kneessl.exams.folder import PLANES, SPLITS, ExamFolder
+from kneessl.exams.folder import PLANES, ExamFolder
 from kneessl.exams.phantom.command import LESION_COLUMNS, TASKS, Plan, draw_knee, phantom, plan_exams, scan_knee
 from kneessl.exams.phantom.lesions import ACL_KINDS, MENISCUS_KINDS, OTHER_KINDS, draw_lesions
 
 EXAMS = 6
+SPLITS = ("train", "valid")
 SHARES = {"abnormal": 0.806, "acl": 0.233, "meniscus": 0.371}
 NOTHING = dict.fromkeys(TASKS, False)
 
@@ -44,6 +45,7 @@ def knee_with(number: int, **labels: bool):
 def test_layout_is_that_of_an_exam_folder(folder):
     assert folder.exams("train", "sagittal") == ["0000", "0001", "0002", "0003"]
     assert folder.exams("valid", "axial") == ["0004", "0005"]
+    assert not list(folder.root.glob("test*"))
     for split in SPLITS:
         assert folder.tasks(split) == sorted(TASKS)
         for plane in PLANES:

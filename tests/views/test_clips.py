@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kneessl.exams.folder import ExamFolder, write_series
-from kneessl.views.clips import Clips, EpochSampler, sample_slices
+from kneessl.views.clips import Clips, EpochSampler, places, sample_slices
 from kneessl.views.preprocess import Preprocessing
 
 
@@ -38,10 +38,11 @@ def make_clips(root, seed=0, preprocessing=WHOLE):
 
 def test_a_clip_depends_on_seed_epoch_and_exam_alone(tmp_path):
     clips, folder = make_clips(tmp_path)
-    first, i = clips[(3, 2, 0)]
+    first, i, where = clips[(3, 2, 0)]
     assert first.shape == (16, 256, 256)
     assert first.dtype == torch.uint8
     assert i == 2
+    assert torch.equal(where, where.sort().values)
     clips[(0, 1, 0)]
     assert torch.equal(clips[(3, 2, 0)][0], first)
     assert not torch.equal(clips[(4, 2, 0)][0], first)
@@ -75,7 +76,14 @@ def test_only_the_kept_slices_are_drawn_and_all_of_them_are(tmp_path):
     series = np.array(folder.series("train", "sagittal", "0002"))  # 22 slices, of which 5 to 15 are kept
     seen = set()
     for epoch in range(20):
-        clip, _ = clips[(epoch, 2, 0)]
+        clip, _, where = clips[(epoch, 2, 0)]
         assert len(clip) == 16
-        seen |= {int(np.flatnonzero((series == s).all((1, 2)))[0]) for s in clip.numpy()}
+        chosen = [int(np.flatnonzero((series == s).all((1, 2)))[0]) for s in clip.numpy()]
+        torch.testing.assert_close(where, torch.tensor(chosen) / 21)
+        seen |= set(chosen)
     assert seen == set(range(5, 16))
+
+
+def test_places_go_from_0_to_1_and_an_only_slice_is_in_the_middle():
+    assert places(np.array([0, 3, 6]), 7).tolist() == [0, 0.5, 1]
+    assert places(np.array([0, 0]), 1).tolist() == [0.5, 0.5]

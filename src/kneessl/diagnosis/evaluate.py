@@ -2,37 +2,59 @@
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
-from kneessl.diagnosis.classifier import Model, load_model
-from kneessl.diagnosis.predict import Prediction, predict_split, slice_contributions
+from kneessl.diagnosis.card import MODEL_CARD, model_card
+from kneessl.diagnosis.evaluation_report import write_evaluation_report
+from kneessl.diagnosis.model import Model, load_model
+from kneessl.diagnosis.predict import Answers, predict_split
 from kneessl.errors import UserError
-from kneessl.evaluation import THRESHOLD, Summary, summarise
-from kneessl.exams.folder import ExamFolder, Split
+from kneessl.evaluation import Summary, summarise
+from kneessl.evaluation.decisions import StateTable, apply_points
+from kneessl.exams.folder import ExamFolder, Plane, Split
+from kneessl.exams.splits import patient_groups
 from kneessl.files import replacing, write_text
-from kneessl.report import Arm, Curve, Mistake, write_report
-from kneessl.report.describe import data_note, data_rows, show_views
-from kneessl.views.augment import View
 
-SHOWN_MISTAKES = 3
-"""False positives, and false negatives, shown as pictures."""
-SHOWN_SLICES = 5
+
+@dataclass(frozen=True, eq=False)
+class TaskResult:
+    """Models on the exams of a split that are labelled for one task."""
+
+    task: str
+    exams: list[str]
+    labels: np.ndarray
+    """int64 `(n,)`, 0 or 1."""
+    groups: list[str]
+    """The patient of each exam, by an invented name."""
+    answers: Mapping[str, Answers]
+    """By model."""
 
 
 def evaluate(
-    model: Path, data: Path, split: Split = "valid", against: Path | None = None, out: Path | None = None
+    model: Path,
+    data: Path,
+    split: Split = "valid",
+    task: list[str] | str | None = None,
+    planes: list[Plane] | None = None,
+    against: Path | None = None,
+    out: Path | None = None,
 ) -> None:
-    """Evaluate a fine-tuned model: AUC with interval, accuracy, sensitivity, specificity, and a report.
+    """Evaluate a fine-tuned model: AUC with interval, sensitivity, specificity, calibration, and a report.
+
+    What was locked with the model (recalibration, fusion, operating points) is applied as it is: nothing is fitted to,
+    or chosen on, the evaluated exams.
 
     Args:
-        model: Run folder of `kneessl finetune`.
+        model: Run folder of `kneessl finetune` or `kneessl fuse`.
         data: Exam folder.
         split: The split to evaluate on.
-        against: Another model of the same task and plane, to compare on the same exams.
+        task: One of the model's tasks, or some of them; by default all that are labelled in the split.
+        planes: Use only these of a fused model's planes, such as [sagittal,coronal].
+        against: Another model of the same task, to compare on the same exams.
         out: Where result.json, predictions.csv and report.html go; by default into MODEL.
     """
     models = {path.resolve().name: path for path in (model, against) if path is not None}
@@ -40,8 +62,10 @@ def evaluate(
         raise UserError(
             f"{model} and {against} bear the same folder name; rename one, so that the report can name both"
         )
-    for name, summary in evaluate_models(models, data, split, out or model).items():
-        print(f"{name}\n{describe(summary)}")
+    asked = [task] if isinstance(task, str) else task
+    for name, tasks in evaluate_models(models, data, split, out or model, asked, planes).items():
+        for found, summary in tasks.items():
+            print(f"{name}, {found}\n{describe(summary)}")
     print(f"report: {(out or model) / 'report.html'}")
 
 
@@ -54,131 +78,122 @@ def describe(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def evaluate_models(models: dict[str, Path], data: Path, split: Split, out: Path) -> dict[str, Summary]:
-    """Evaluate models, by name, of one task and plane on the same exams, and write one report of all.
+def evaluate_models(
+    models: Mapping[str, Path],
+    data: Path,
+    split: Split,
+    out: Path,
+    tasks: Sequence[str] | None = None,
+    planes: Sequence[Plane] | None = None,
+) -> dict[str, dict[str, Summary]]:
+    """Evaluate models, by name, on the same exams, and write one report of all.
+
+    Returns:
+        By model, then by task.
 
     Raises:
-        UserError: a model cannot be loaded, the models differ in task or plane, or the split lacks labels.
+        UserError: a model cannot be loaded, the models have no task or no plane of those asked for, or the split lacks
+            labels.
     """
     folder = ExamFolder(data)
     loaded = {name: load_model(path) for name, path in models.items()}
-    first = next(iter(loaded.values()))
-    if any((m.task, m.plane) != (first.task, first.plane) for m in loaded.values()):
-        raise UserError(f"the models {', '.join(models)} differ in task or plane; evaluate them one by one")
-    labels = folder.labels(split, first.task)
-    exams = [exam for exam in folder.require(split, first.plane) if exam in labels]
-    truth = np.array([labels[exam] for exam in exams])
-    if np.bincount(truth, minlength=2).min() < 2:
-        raise UserError(
-            f"an interval needs at least 2 exams of each label; {split}-{first.task}.csv of {data} has fewer"
-        )
-    runs = runs_behind(models)
-    settings = {name: read_config(run) for name, run in runs.items()}
-    curves = [Curve(name, rows) for name, run in runs.items() if (rows := read_metrics(run))]
-
-    arms: list[Arm] = []
-    summaries: dict[str, Summary] = {}
     for name, model in loaded.items():
-        predictions = predict_split(model, folder, split, exams, f"evaluate {name}")
-        scores = np.array([p.probability for p in predictions])
-        arms.append(Arm(name, exams, truth, scores, worst_mistakes(model, folder, split, predictions, labels)))
-        summaries[name] = summarise(truth, scores)
-    write_text(out / "result.json", json.dumps({name: s.to_dict() for name, s in summaries.items()}, indent=2) + "\n")
-    write_predictions(out / "predictions.csv", arms)
-    write_evaluation_report(settings, curves, folder, split, first, arms, summaries, out / "report.html")
+        if planes is not None and not set(planes) & set(model.planes):
+            raise UserError(f"{name} has the planes {', '.join(model.planes)}, none of {', '.join(planes)}")
+    common = shared_tasks(loaded, folder, split, tasks)
+    used = {name: [p for p in model.planes if planes is None or p in planes] for name, model in loaded.items()}
+    seen = [set().union(*(folder.exams(split, plane) for plane in own)) for own in used.values()]
+    exams = sorted(set.intersection(*seen))
+    groups = dict(zip(exams, patient_groups(folder, split, exams), strict=True))
+    answers = {
+        name: predict_split(model, folder, split, exams, f"evaluate {name}", used[name])
+        for name, model in loaded.items()
+    }
+    results = []
+    for task in common:
+        labels = folder.labels(split, task)
+        # A set of planes that too few training exams had has nothing locked, and so no answer.
+        unanswered = np.isnan(np.stack([found[task].probabilities for found in answers.values()])).any(axis=0)
+        rows = [i for i, exam in enumerate(exams) if exam in labels and not unanswered[i]]
+        truth = np.array([labels[exams[i]] for i in rows], dtype=np.int64)
+        if np.bincount(truth, minlength=2).min() < 2:
+            raise UserError(
+                f"an interval needs at least 2 exams of each label, and {data} has fewer for {task} in {split} that "
+                "have the planes asked for"
+            )
+        results.append(
+            TaskResult(
+                task, [exams[i] for i in rows], truth, [groups[exams[i]] for i in rows],
+                {name: found[task].rows(rows) for name, found in answers.items()},
+            )
+        )  # fmt: skip
+    summaries = {name: {r.task: summarise(r.labels, r.answers[name].probabilities) for r in results} for name in loaded}
+    write_predictions(out / "predictions.csv", results)
+    write_evaluation_report(models, loaded, folder, split, results, out / "report.html")
+    write_results(out / "result.json", loaded, results, summaries)  # last: whoever finds it finds all
+    for run in models.values():
+        if run.resolve() == out.resolve():
+            write_text(run / MODEL_CARD, model_card(run))
     return summaries
 
 
-def worst_mistakes(
-    model: Model, folder: ExamFolder, split: Split, predictions: list[Prediction], labels: dict[str, int]
-) -> list[Mistake]:
-    """The most confident false positives and false negatives, each with the slices that raised its score most."""
-    mistakes = []
-    for label in (0, 1):
-        wrong = [p for p in predictions if labels[p.exam] == label and (p.probability >= THRESHOLD) != bool(label)]
-        wrong.sort(key=lambda p: p.probability, reverse=label == 0)
-        for p in wrong[:SHOWN_MISTAKES]:
-            series = folder.series(split, model.plane, p.exam)
-            seen = np.arange(len(series))[model.preprocessing.middle(len(series))]
-            parts = slice_contributions(model, series)[seen]
-            top = np.sort(seen[np.argsort(-parts, kind="stable")[:SHOWN_SLICES]])
-            captions = [f"slice {k + 1} of {len(series)}" for k in top]
-            mistakes.append(Mistake(p.exam, label, p.probability, np.array(series[top]), captions))
-    return mistakes
+def shared_tasks(models: Mapping[str, Model], folder: ExamFolder, split: str, asked: Sequence[str] | None) -> list[str]:
+    """The tasks that every model answers: those asked for, or all that the split has labels for.
+
+    Raises:
+        UserError: there is none, or one that is asked for is not among them.
+    """
+    common = [t for t in next(iter(models.values())).tasks if all(t in model.tasks for model in models.values())]
+    if asked is not None:
+        unknown = [task for task in asked if task not in common]
+        if unknown or not asked:
+            raise UserError(f"task names {', '.join(unknown) or 'nothing'}; the models answer {', '.join(common)}")
+        return list(asked)
+    labelled = [task for task in common if task in folder.tasks(split)]
+    if not labelled:
+        raise UserError(
+            f"{folder.root} has no {split} labels for what the models answer: {', '.join(common) or 'no common task'}"
+        )
+    return labelled
 
 
-def write_predictions(path: Path, arms: list[Arm]) -> None:
-    """One line an exam: exam, label, probability under each model, unrounded: rounding makes ties."""
+def states_of(model: Model, result: TaskResult, name: str) -> StateTable | None:
+    """The locked operating points on these exams, where all were answered from the same planes."""
+    answers = result.answers[name]
+    keys = set(answers.planes)
+    if model.decisions is None or len(keys) > 1:
+        return None
+    points = model.decisions.decisions[result.task][keys.pop()].points
+    return apply_points(result.labels, answers.probabilities, points)
+
+
+def write_results(
+    path: Path,
+    models: Mapping[str, Model],
+    results: Sequence[TaskResult],
+    summaries: Mapping[str, Mapping[str, Summary]],
+) -> None:
+    """By model, then by task: the summary, the operating points' figures, and the hash of what was locked."""
+    content = {
+        name: {
+            result.task: summaries[name][result.task].to_dict()
+            | {
+                "decisions_sha256": model.decisions.sha256 if model.decisions else None,
+                "states": asdict(states) if (states := states_of(model, result, name)) else None,
+            }
+            for result in results
+        }
+        for name, model in models.items()
+    }
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_predictions(path: Path, results: Sequence[TaskResult]) -> None:
+    """One line for each task and exam: label, and the probability under each model, unrounded: rounding makes ties."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["exam", "label", *(arm.name for arm in arms)])
-        for i, exam in enumerate(arms[0].exams):
-            writer.writerow([exam, arms[0].labels[i], *(float(arm.scores[i]) for arm in arms)])
-
-
-def write_evaluation_report(
-    settings: dict[str, dict[str, Any]],
-    curves: list[Curve],
-    folder: ExamFolder,
-    split: Split,
-    model: Model,
-    arms: list[Arm],
-    summaries: dict[str, Summary],
-    path: Path,
-) -> None:
-    """Lay out the report: the data, the runs behind the models, their figures and mistakes."""
-    labels = arms[0].labels
-    views: dict[str, View] = {}
-    for values in settings.values():
-        for key, label in (("view1", "view T"), ("view2", "view T'"), ("view", "fine-tuning view")):
-            if values.get(key):
-                changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values[key].items()}
-                views[label] = View(**changes)
-    shown = folder.exams(split, model.plane)[:2]
-    write_report(
-        path,
-        title=f"{model.task} from {model.plane} slices",
-        lead=" ".join(
-            f"{name}: AUC {s.auc.auc:.3f} (95 % interval {s.auc.low:.3f} to {s.auc.high:.3f})."
-            for name, s in summaries.items()
-        ),
-        facts=[("task", model.task), ("plane", model.plane), ("evaluated on", f"{split}, {len(labels)} exams"),
-               ("of which positive", str(int(labels.sum())))],
-        data=data_rows(folder, model.plane, model.task),
-        data_note=data_note(folder),
-        settings=settings,
-        curves=curves,
-        warnings=[],
-        views=[
-            show_views(folder, split, model.plane, exam, views, model.preprocessing, seed=0) for exam in shown
-        ]
-        if views
-        else [],
-        arms=arms,
-        task=model.task,
-        plane=model.plane,
-    )  # fmt: skip
-
-
-def runs_behind(models: dict[str, Path]) -> dict[str, Path]:
-    """Every training run that went into `models`: pre-training runs first, where they still exist."""
-    runs = {}
-    for name, path in models.items():
-        start = read_config(path).get("from_run")
-        if start and (Path(start) / "metrics.csv").is_file():
-            runs[f"pre-training of {name}"] = Path(start)
-    return runs | {f"fine-tuning of {name}": path for name, path in models.items()}
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """The settings of a run, from its `config.yaml`; none where a model travels without it."""
-    path = run / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The lines of a run's `metrics.csv`; none where a model travels without it."""
-    if not (run / "metrics.csv").is_file():
-        return []
-    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        writer.writerow(["exam", "task", "label", *results[0].answers])
+        for result in results:
+            for i, exam in enumerate(result.exams):
+                scores = [float(found.probabilities[i]) for found in result.answers.values()]
+                writer.writerow([exam, result.task, result.labels[i], *scores])

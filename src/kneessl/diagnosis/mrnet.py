@@ -1,4 +1,10 @@
-"""MRNet, the supervised baseline (Bien et al. 2018), as its authors' code has it, on this package's preprocessing."""
+"""How MRNet, the supervised baseline (Bien et al. 2018), is trained by its authors' code.
+
+Its network is an AlexNet under `SliceMaxHead`. The authors' starts from ImageNet, here from random weights unless a
+file is named; they crop the central 224 pixels of 256 (`--field 0.875`) and stretch each volume to 0-255, here every
+network sees what the package's `Preprocessing` makes, by default of the whole field, so that networks are compared on
+the same.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,66 +13,17 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kneessl.exams.folder import SIDE, ExamFolder
 from kneessl.views.affine import affine
-from kneessl.views.clips import Clips
+from kneessl.views.clips import Clips, places
 from kneessl.views.preprocess import Preprocessing
 
 MOST_DEGREES = 25
 MOST_SHIFT = 25
 """In pixels of a slice of 256."""
-
-
-class MRNet(nn.Module):
-    """Feature maps of every slice -> average over the picture -> maximum over the slices -> one linear layer.
-
-    The authors' trunk is AlexNet and starts from ImageNet; here it starts from random weights unless a file is named.
-    They crop the central 224 pixels of 256 (`--field 0.875`) and stretch each volume to 0-255; here every network sees
-    what the package's `Preprocessing` makes, by default of the whole field, so that networks are compared on the same.
-
-    Args:
-        encoder: `(N, 1, H, W)` -> `(N, features, h, w)`; has a `trunk`.
-        features: Channels of its maps.
-    """
-
-    def __init__(self, encoder: nn.Module, features: int) -> None:
-        super().__init__()
-        self.encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.head = nn.Linear(features, 1)
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """float `(B, S, H, W)` -> logits `(B,)`."""
-        averages = self.encoder(clips.flatten(0, 1)[:, None]).mean((2, 3))
-        return self.head(averages.unflatten(0, clips.shape[:2]).amax(1))[:, 0]
-
-    @torch.no_grad()
-    def slice_contributions(self, clip: Tensor) -> tuple[float, Tensor]:
-        """As `Classifier.slice_contributions`, and exact as well."""
-        averages = self.encoder(clip[0][:, None]).mean((2, 3), keepdim=True)
-        parts = parts_of_maximum(averages, self.head.weight[0])
-        return float(parts.sum() + self.head.bias[0]), parts
-
-
-def parts_of_maximum(maps: Tensor, weight: Tensor) -> Tensor:
-    """What each slice adds to `weight @ (maximum over slices, averaged over positions)`; the sum is exactly that.
-
-    Every term, weight * maximum / (h w) for a channel and a position, belongs to the slice that attains the maximum
-    (the first one, on a tie).
-
-    Args:
-        maps: float `(S, C, h, w)`.
-        weight: float `(C,)`.
-
-    Returns:
-        float `(S,)`.
-    """
-    highest, slice_of = maps.max(0)
-    terms = weight[:, None, None] * highest / highest[0].numel()
-    parts = torch.zeros(len(maps), device=maps.device)
-    return parts.scatter_add_(0, slice_of.flatten(), terms.flatten())
 
 
 class WholeSeries(Clips):
@@ -83,10 +40,11 @@ class WholeSeries(Clips):
     ) -> None:
         super().__init__(folder, split, plane, exams, 0, seed, preprocessing)
 
-    def __getitem__(self, index: tuple[int, int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, index: tuple[int, int, int]) -> tuple[Tensor, int, Tensor]:
         _, i, _ = index
         series = self.folder.series(self.split, self.plane, self.exams[i])
-        return torch.from_numpy(np.array(series[self.preprocessing.middle(len(series))])), i
+        kept = np.arange(len(series))[self.preprocessing.middle(len(series))]
+        return torch.from_numpy(np.array(series[kept])), i, places(kept, len(series))
 
 
 def class_weights(labels: np.ndarray) -> tuple[float, float]:

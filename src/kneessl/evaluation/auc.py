@@ -13,9 +13,11 @@ are; what other seeds would change is not in it, so show the trainings' own AUCs
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_curve
 
@@ -49,8 +51,16 @@ class AucDifference:
     level: float
 
 
-def auc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95) -> AucInterval:
-    """Return the AUC with DeLong's interval: normal approximation, clipped to [0, 1] as in R's pROC.
+Scale = Literal["linear", "logit"]
+
+
+def auc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95, scale: Scale = "linear") -> AucInterval:
+    """Return the AUC with DeLong's interval: normal approximation, clipped to [0, 1] as in R's pROC, or of its logit.
+
+    The logit keeps the limits inside [0, 1] and the coverage near the level where the AUC is high: 95.2 % instead of
+    92.8 % at a true AUC of 0.90, 48 positives and 72 negatives (`benchmarks/coverage.py`; M. S. Pepe, "The Statistical
+    Evaluation of Medical Tests for Classification and Prediction", 2003). Reports therefore take the logit scale; the
+    linear one is what other libraries give.
 
     Args:
         labels: (n,) the reference standard, 0 or 1, with at least two exams of each.
@@ -58,15 +68,20 @@ def auc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95) -> A
             (trainings, n), one row for each training of one method: the interval is that of the mean AUC over
             trainings, whose scales may differ.
         level: confidence level, between 0 and 1.
+        scale: on which the estimate is taken to be normal.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = _normal_quantile(level)
+    quantile = normal_quantile(level)
     positive = checked_labels(labels)
     components = _Components.of(positive, _checked_trainings(scores, positive))
     auc, error = components.mean(), components.standard_error()
-    return AucInterval(auc, max(auc - quantile * error, 0.0), min(auc + quantile * error, 1.0), error, level)
+    low, high = max(auc - quantile * error, 0.0), min(auc + quantile * error, 1.0)
+    if scale == "logit" and 0 < auc < 1:
+        half = quantile * error / (auc * (1 - auc))
+        low, high = float(expit(logit(auc) - half)), float(expit(logit(auc) + half))
+    return AucInterval(auc, low, high, error, level)
 
 
 def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> AucDifference:
@@ -85,7 +100,7 @@ def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = _normal_quantile(level)
+    quantile = normal_quantile(level)
     positive = checked_labels(labels)
     a = _Components.of(positive, _checked_trainings(scores_a, positive))
     b = _Components.of(positive, _checked_trainings(scores_b, positive))
@@ -186,7 +201,7 @@ def checked_labels(labels: ArrayLike) -> NDArray[np.bool_]:
     Raises:
         UserError: not one-dimensional, something other than 0 and 1, or fewer than two exams of either.
     """
-    values = _one_dimensional(_numbers(labels, "labels"), "labels")
+    values = _one_dimensional(as_numbers(labels, "labels"), "labels")
     if not np.isin(values, (0, 1)).all():
         raise UserError("labels must be 0 or 1")
     positive = values == 1
@@ -206,12 +221,12 @@ def checked_scores(scores: ArrayLike, labels: NDArray[np.bool_]) -> NDArray[np.f
     Raises:
         UserError: not one-dimensional numbers, NaN among them, or not one score for each label.
     """
-    return _checked_trainings(_one_dimensional(_numbers(scores, "scores"), "scores"), labels)[0]
+    return _checked_trainings(_one_dimensional(as_numbers(scores, "scores"), "scores"), labels)[0]
 
 
 def _checked_trainings(scores: ArrayLike, labels: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return scores, (n,) or (trainings, n), as (trainings, n) float64."""
-    values = _numbers(scores, "scores")
+    values = as_numbers(scores, "scores")
     if values.ndim not in (1, 2):
         raise UserError(
             f"scores must be one number for each exam, or a row of them for each training, not of shape {values.shape}"
@@ -227,7 +242,8 @@ def _checked_trainings(scores: ArrayLike, labels: NDArray[np.bool_]) -> NDArray[
     return rows
 
 
-def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
+def as_numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    """Return `values` as float64, or a user error that calls them `what`."""
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -240,7 +256,8 @@ def _one_dimensional(values: NDArray[np.float64], what: str) -> NDArray[np.float
     return values
 
 
-def _normal_quantile(level: float) -> float:
+def normal_quantile(level: float) -> float:
+    """Return how many standard errors an interval of this level reaches either way."""
     if not 0 < level < 1:
         raise UserError(f"a confidence level lies between 0 and 1, not at {level}")
     return float(norm.ppf(0.5 + level / 2))

@@ -306,7 +306,7 @@ def _mean_aucs(labels: ArrayLike, scores: Mapping[str, NDArray[np.float64]], ref
     adjusted = dict(zip(differences, holm([d.p for d in differences.values()]), strict=True))
     return {
         name: MeanAuc(
-            interval=auc_interval(labels, rows, LEVEL),
+            interval=auc_interval(labels, rows, LEVEL, scale="logit"),
             by_seed=tuple(auc_interval(labels, row).auc for row in rows),
             difference=differences.get(name),
             p_holm=adjusted.get(name),

@@ -72,7 +72,7 @@ def summarise(labels: ArrayLike, scores: ArrayLike, threshold: float = THRESHOLD
     Raises:
         UserError: the arguments are not as described above.
     """
-    auc = auc_interval(labels, scores, level)
+    auc = auc_interval(labels, scores, level, scale="logit")
     positive = checked_labels(labels)
     probability = checked_scores(scores, positive)
     if probability.min() < 0 or probability.max() > 1:

@@ -118,7 +118,9 @@ def _inspect_repeats(hashes: dict[str, list[tuple[str, Path]]], findings: Findin
         splits = {split for split, _ in places}
         where = ", ".join(str(path) for _, path in places)
         if len(splits) > 1:
-            findings.faults.append(f"the same volume in both splits, so training has seen the test: {where}")
+            findings.faults.append(
+                f"the same volume in more than one split, so what is tested was seen before: {where}"
+            )
         else:
             findings.faults.append(f"the same volume {len(places)} times: {where}")
 
@@ -135,21 +137,31 @@ def _inspect_planes(folder: ExamFolder, split: str, exams: dict[Plane, list[str]
 
 
 def _inspect_labels(folder: ExamFolder, split: str, exams: set[str], findings: Findings) -> None:
-    tasks = folder.tasks(split)
+    try:
+        tasks = folder.tasks(split)
+        table = folder.table(split)
+    except UserError as error:
+        findings.faults.append(str(error))
+        return
     if exams and not tasks:
-        findings.notices.append(f"{folder.root}: split {split} has no labels ({split}-<task>.csv)")
+        findings.notices.append(f"{folder.root}: split {split} has no labels ({split}-<task>.csv or {split}.csv)")
     for task in tasks:
-        path = folder.root / f"{split}-{task}.csv"
         try:
             labels = folder.labels(split, task)
         except UserError as error:
             findings.faults.append(str(error))
             continue
         findings.tasks.append(TaskCount(split, task, len(labels), sum(labels.values())))
-        findings.faults += [f"{path}: exam {exam} has no label" for exam in sorted(exams - set(labels))]
-        findings.faults += [
-            f"{path}: label for exam {exam}, which has no series" for exam in sorted(set(labels) - exams)
-        ]
+        if task not in table.tasks:
+            _inspect_labelled(folder.root / f"{split}-{task}.csv", "label", exams, set(labels), findings)
+    if table.tasks:
+        # Blank cells are no fault: the table has a line for every exam, though not every label.
+        _inspect_labelled(folder.root / f"{split}.csv", "line", exams, set(table.rows), findings)
+
+
+def _inspect_labelled(path: Path, what: str, exams: set[str], named: set[str], findings: Findings) -> None:
+    findings.faults += [f"{path}: exam {exam} has no {what}" for exam in sorted(exams - named)]
+    findings.faults += [f"{path}: {what} for exam {exam}, which has no series" for exam in sorted(named - exams)]
 
 
 def _inspect_provenance(folder: ExamFolder, findings: Findings) -> None:
@@ -163,7 +175,7 @@ def _inspect_provenance(folder: ExamFolder, findings: Findings) -> None:
         return
     for group, exams in _exams_by(lines, "patient_group"):
         if len({split for split, _ in exams}) > 1:
-            findings.faults.append(f"{path}: patient group {group} is in both splits: {_places(exams)}")
+            findings.faults.append(f"{path}: patient group {group} is in more than one split: {_places(exams)}")
     for _, exams in _exams_by(lines, "source_sha256"):
         if len(exams) > 1:
             findings.faults.append(f"{path}: one source became several exams: {_places(exams)}")

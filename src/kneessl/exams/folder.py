@@ -1,10 +1,12 @@
 """The exam folder: MRNet's own layout on disk, and nothing else.
 
 `{train,valid}/{sagittal,coronal,axial}/0000.npy`, each uint8 `(slices, 256, 256)`, and one label file a task,
-`{train,valid}-acl.csv`, without a header: `0000,1`. Folders that an importer wrote also hold `exams.csv`.
+`{train,valid}-acl.csv`, without a header: `0000,1`. Beyond MRNet's: a third split `test` where there is one; labels of
+many tasks in one table a split, `train.csv`; and `exams.csv` in folders that an importer wrote.
 """
 
 import csv
+import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tokenize import TokenError
@@ -16,11 +18,12 @@ from kneessl.errors import UserError
 from kneessl.files import replacing
 
 Plane = Literal["sagittal", "coronal", "axial"]
-Split = Literal["train", "valid"]
+Split = Literal["train", "valid", "test"]
 PLANES: tuple[Plane, ...] = get_args(Plane)
 SPLITS: tuple[Split, ...] = get_args(Split)
 SIDE = 256
 """Rows and columns of every slice."""
+_LABELS = {"0": 0, "1": 1, "": None}
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,26 @@ class Provenance:
     laterality: str
     """`L`, `R`, or empty where it is not known."""
     row_mm: float
-    """Distance between neighbouring rows, in mm, after resampling."""
+    """Distance between neighbouring rows, in mm, after resampling; 0, as for the others, where the source has none."""
     column_mm: float
     slice_mm: float
     source_sha256: str
     choice: str
     """What was chosen, and why, in words."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A split's labels of many tasks in one file, `train.csv`: a header, then one line an exam."""
+
+    tasks: tuple[str, ...]
+    rows: dict[str, tuple[int | None, ...]]
+    """Exam to its label for each task: 0, 1, or None where the cell is blank."""
+
+    def labels(self, task: str) -> dict[str, int]:
+        """Label (0 or 1) of each exam that has one for a task of this table."""
+        column = self.tasks.index(task)
+        return {exam: label for exam, row in self.rows.items() if (label := row[column]) is not None}
 
 
 class ExamFolder:
@@ -76,25 +93,32 @@ class ExamFolder:
         return names
 
     def tasks(self, split: str) -> list[str]:
-        """Tasks with a label file in this split, sorted."""
-        return sorted(p.stem.removeprefix(f"{split}-") for p in self.root.glob(f"{split}-*.csv"))
-
-    def labels(self, split: str, task: str) -> dict[str, int]:
-        """Label (0 or 1) of each exam.
+        """Tasks with labels in this split, in a file of their own or as a column of the split's table, sorted.
 
         Raises:
-            UserError: no such file, a line that is not `exam,0` or `exam,1`, or an exam named twice.
+            UserError: as `table`.
+        """
+        files = {p.stem.removeprefix(f"{split}-") for p in self.root.glob(f"{split}-*.csv")}
+        return sorted(files | set(self.table(split).tasks))
+
+    def labels(self, split: str, task: str) -> dict[str, int]:
+        """Label (0 or 1) of each exam, from MRNet's file `train-acl.csv` or from the column `acl` of `train.csv`.
+
+        Raises:
+            UserError: neither is there, or both are; a line that is not `exam,0` or `exam,1`; an exam named twice; or
+                as `table`.
         """
         path = self.root / f"{split}-{task}.csv"
+        table = self.table(split)
+        if task in table.tasks:
+            if path.is_file():
+                raise UserError(f"{path}: {split}.csv has labels for {task} as well; keep one of the two")
+            return table.labels(task)
         if not path.is_file():
             known = ", ".join(self.tasks(split)) or "none"
             raise UserError(f"{path} is missing; tasks with labels in this split: {known}")
         labels: dict[str, int] = {}
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not text; a label file has lines such as 0000,1") from error
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(_read_labels(path).splitlines(), start=1):
             row = line.split(",")
             if not line.strip():
                 continue
@@ -105,6 +129,36 @@ class ExamFolder:
                 raise UserError(f"{path}, line {number}: exam {exam} stands here twice; keep one line")
             labels[exam] = int(row[1])
         return labels
+
+    def table(self, split: str) -> LabelTable:
+        """The split's labels that stand in one file, `train.csv`; empty where there is none.
+
+        Its header names the exam's column, as it likes, and then the tasks: `exam,ACL,Medial Meniscus,Baker's`. A cell
+        is 0, 1, or blank where the exam is not labelled for that task.
+
+        Raises:
+            UserError: not CSV; no tasks, one without a name or named twice; a line that is too long or too short, names
+                no exam or one named before; a cell that is neither 0, 1 nor blank.
+        """
+        path = self.root / f"{split}.csv"
+        if not path.is_file():
+            return LabelTable((), {})
+        reader = csv.reader(io.StringIO(_read_labels(path), newline=""), strict=True)
+        rows: dict[str, tuple[int | None, ...]] = {}
+        try:
+            tasks = _table_tasks(path, next(reader, []))
+            for row in reader:
+                if not any(cell.strip() for cell in row):
+                    continue
+                exam, labels = _table_row(f"{path}, line {reader.line_num}", row, tasks)
+                if exam in rows:
+                    raise UserError(f"{path}, line {reader.line_num}: exam {exam} stands here twice; keep one line")
+                rows[exam] = labels
+        except csv.Error as error:
+            raise UserError(
+                f"{path}, line {reader.line_num}: not CSV ({error}); save the table as plain CSV"
+            ) from error
+        return LabelTable(tasks, rows)
 
     def series(self, split: str, plane: str, exam: str) -> np.ndarray:
         """One series, memory-mapped: uint8 `(slices, 256, 256)`; indexing reads only the slices named.
@@ -136,6 +190,37 @@ class ExamFolder:
                 return [_provenance(row) for row in reader]
             except (TypeError, ValueError, AttributeError, csv.Error) as error:
                 raise UserError(f"{path}: a line does not fit its header {','.join(names)}") from error
+
+
+def _read_labels(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text; a label file has lines such as 0000,1") from error
+
+
+def _table_tasks(path: Path, header: list[str]) -> tuple[str, ...]:
+    tasks = tuple(cell.strip() for cell in header[1:])
+    if not tasks:
+        raise UserError(f"{path}, line 1: expected a header with the exam and then a task or more, such as exam,acl")
+    for task in tasks:
+        if task in _LABELS or not task.isprintable():
+            raise UserError(f"{path}, line 1: {task!r} names no task; start with a header such as exam,acl,meniscus")
+        if tasks.count(task) > 1:
+            raise UserError(f"{path}, line 1: there are {tasks.count(task)} columns {task}; keep one")
+    return tasks
+
+
+def _table_row(where: str, row: list[str], tasks: tuple[str, ...]) -> tuple[str, tuple[int | None, ...]]:
+    if len(row) != 1 + len(tasks):
+        raise UserError(f"{where}: {len(row)} cells under a header of {1 + len(tasks)}; give each line as many")
+    exam = row[0].strip()
+    if not exam or not exam.isprintable():
+        raise UserError(f"{where}: the first cell names no exam; put the name of its series file there, such as 0000")
+    for task, cell in zip(tasks, row[1:], strict=True):
+        if cell.strip() not in _LABELS:
+            raise UserError(f"{where}: the label for {task} is {cell.strip()!r}; write 0, 1, or leave it blank")
+    return exam, tuple(_LABELS[cell.strip()] for cell in row[1:])
 
 
 def _provenance(row: dict[str, Any]) -> Provenance:

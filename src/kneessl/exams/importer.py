@@ -1,9 +1,10 @@
-"""`kneessl import`: DICOM, NIfTI and bare arrays become an exam folder."""
+"""`kneessl import`: DICOM, NIfTI, bare arrays and the KneeMRI data set become an exam folder."""
 
 import hashlib
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,16 @@ from tqdm import tqdm
 from kneessl.errors import UserError
 from kneessl.exams.dicom import Image, LeftOut, images
 from kneessl.exams.dicom_series import DicomSeries, find_knees
-from kneessl.exams.folder import Plane, Provenance, Split, write_provenance, write_series
+from kneessl.exams.folder import Plane, Provenance, Split, write_labels, write_provenance, write_series
+from kneessl.exams.kneemri import KneeVolume, find_volumes, is_kneemri, read_knee
 from kneessl.exams.nifti import SUFFIXES, cuts, read_volume
 from kneessl.exams.notes import Notes
 from kneessl.exams.resample import PERCENTILES, pictures
-from kneessl.exams.stack import Stack, directions_of, side_of_patient
+from kneessl.exams.stack import DISPLAY, Stack, directions_of, side_of_patient
 from kneessl.files import new_folder
 
 DEFAULT_ECHO_MS = 30.0
+_WINDOW = "window from percentile {} to {}".format(*PERCENTILES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,10 @@ class FoundExam:
     person: str
     """Equal for exams of one person; not to be written anywhere."""
     parts: tuple[Callable[[], Iterator[Series]], ...]
+    split: Split | None = None
+    """Where the source has it published; None where it is the user's choice."""
+    labels: dict[str, int] = field(default_factory=dict)
+    """Task to label, where the source has labels."""
 
     def read(self) -> Iterator[Series]:
         """Decode, turn and resample one series after another."""
@@ -62,13 +69,13 @@ def import_exams(
     same_patient: bool = False,
     skip_faulty: bool = False,
 ) -> None:
-    """Make an exam folder from DICOM, NIfTI or bare .npy volumes.
+    """Make an exam folder from DICOM, NIfTI, bare .npy volumes, or the KneeMRI data set with its labels.
 
     Args:
-        src: A file, or a folder that is searched with its subfolders.
+        src: A file, or a folder that is searched with its subfolders; of KneeMRI, the one with metadata.csv.
         out: The exam folder to make; must not exist yet.
         echo: Echo time in ms (the nearest is taken), or `all` for one exam an echo.
-        split: Where the exams go: train or valid.
+        split: Where the exams go: train, valid or test. KneeMRI goes by its published split.
         npy_axes: Where the three axes of a bare .npy lead: one of A/P, L/R, S/I for each.
         npy_spacing: Distance of the voxels of a bare .npy in mm; the file does not say, so this is an assumption.
         same_patient: All exams are of one person (bare volumes do not say; else each counts as its own patient).
@@ -80,11 +87,14 @@ def import_exams(
     notes = Notes(skip_faulty)
     with new_folder(out) as folder:
         found = find_exams(src, notes, echo, npy_axes, npy_spacing)
-        lines = _write(folder, found, split, same_patient, notes)
+        lines, labels = _write(folder, found, split, same_patient, notes)
         if not lines:
             raise UserError(f"{src} holds no knee series that can be imported; left out: {notes or 'nothing'}")
         write_provenance(folder, lines)
-    print(f"{out}: exams {len({line.exam for line in lines})}, series {len(lines)}, split {split}")
+        for (where, task), known in labels.items():
+            write_labels(folder, where, task, known)
+    splits = ", ".join(dict.fromkeys(line.split for line in lines))
+    print(f"{out}: exams {len({line.exam for line in lines})}, series {len(lines)}, split {splits}")
     if notes.left_out:
         print(f"left out: {notes}", file=sys.stderr)
 
@@ -106,6 +116,8 @@ def find_exams(
         ) from None
     if not 0 < npy_spacing < 100:
         raise UserError(f"--npy_spacing {npy_spacing}: give the distance of voxels in mm, such as 1.5")
+    if is_kneemri(src):
+        return [_found_knee(volume) for volume in find_volumes(src, notes)]
     headers: list[Image] = []
     volumes: list[FoundExam] = []
     files = _files(src)
@@ -179,37 +191,59 @@ def _found_volume(file: Path, name: str, npy_axes: str, npy_spacing: float) -> F
     return FoundExam(key, f"volume {key}", (read,))
 
 
+def _found_knee(knee: KneeVolume) -> FoundExam:
+    def read() -> Iterator[Series]:
+        # One millimetre stands for the spacing that is not published: only the pixels' shape matters to the pictures.
+        stack = Stack(read_knee(knee.file, knee.name), directions_of(DISPLAY["sagittal"]), (1.0,) * 3, position=None)
+        volume, _ = _pictures(knee.name, stack)
+        size = " x ".join(map(str, stack.voxels.shape[1:]))
+        choice = (f"KneeMRI {knee.name}", f"spacing not published; {size} square pixels assumed", "laterality unknown")
+        yield Series("sagittal", volume, 0.0, 0.0, "", stack.sha256(), "; ".join((*choice, _WINDOW)))
+
+    key = f"{knee.exam:012d}-{knee.series:012d}"
+    return FoundExam(key, f"KneeMRI {knee.exam}", (read,), knee.split, knee.labels)
+
+
 def _series(name: str, stack: Stack, plane: Plane, source: str, laterality: str, choice: tuple[str, ...]) -> Series:
+    volume, pixel_mm = _pictures(name, stack)
+    field_mm = " x ".join(f"{n * mm:.0f}" for n, mm in zip(stack.voxels.shape[1:], stack.spacing[1:], strict=True))
+    words = "; ".join((*choice, f"field {field_mm} mm", _WINDOW))
+    return Series(plane, volume, pixel_mm, stack.spacing[0], laterality, source, words)
+
+
+def _pictures(name: str, stack: Stack) -> tuple[np.ndarray, float]:
     try:
-        volume, pixel_mm = pictures(stack.voxels, *stack.spacing[1:])
+        return pictures(stack.voxels, *stack.spacing[1:])
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    low, high = PERCENTILES
-    field = " x ".join(f"{n * mm:.0f}" for n, mm in zip(stack.voxels.shape[1:], stack.spacing[1:], strict=True))
-    shown = (f"field {field} mm", f"window from percentile {low} to {high}")
-    return Series(plane, volume, pixel_mm, stack.spacing[0], laterality, source, "; ".join((*choice, *shown)))
 
 
-def _write(folder: Path, found: list[FoundExam], split: Split, same_patient: bool, notes: Notes) -> list[Provenance]:
-    """Write the series, one at a time; returns the lines of `exams.csv`."""
+def _write(
+    folder: Path, found: list[FoundExam], split: Split, same_patient: bool, notes: Notes
+) -> tuple[list[Provenance], dict[tuple[str, str], dict[str, int]]]:
+    """Write the series, one at a time; returns the lines of `exams.csv`, and labels by split and task."""
     lines: list[Provenance] = []
+    labels: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     groups: dict[str, str] = {}
     number = 0
     for exam in tqdm(found, desc="exams", unit="exam", disable=None):
         person = "" if same_patient else exam.person
         group = groups.get(person, f"g{len(groups):04d}")
+        name, where = f"{number:04d}", exam.split or split
         written = []
         try:
             for series in exam.read():
-                write_series(folder, split, series.plane, f"{number:04d}", series.volume)
-                written.append(_provenance(series, split, f"{number:04d}", group))
+                write_series(folder, where, series.plane, name, series.volume)
+                written.append(_provenance(series, where, name, group))
         except UserError as error:
             notes.fault(error)
         if written:
             groups[person] = group
             lines += written
+            for task, label in exam.labels.items():
+                labels[where, task][name] = label
             number += 1
-    return lines
+    return lines, labels
 
 
 def _provenance(series: Series, split: Split, exam: str, group: str) -> Provenance:

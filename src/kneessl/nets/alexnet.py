@@ -41,6 +41,10 @@ class AlexNet(nn.Module):
         """Itself: the module whose parameters bear torchvision's names."""
         return self
 
+    def maps(self, slices: Tensor) -> Tensor:
+        """As `forward`: these maps are all that there is."""
+        return self(slices)
+
     def forward(self, slices: Tensor) -> Tensor:
         """float `(N, 1, H, W)` or `(N, 3, H, W)`, H and W at least 63 -> feature maps `(N, 256, h, w)`; 224 gives 6."""
         first = cast(nn.Conv2d, self.features[0])

@@ -43,6 +43,10 @@ class SliceEncoder(nn.Module):
             spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, feed_forward=False
         )
 
+    def maps(self, slices: Tensor) -> Tensor:
+        """As `forward`: these maps are all that there is."""
+        return self(slices)
+
     def forward(self, slices: Tensor) -> Tensor:
         """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32 rounded up."""
         t = self.trunk

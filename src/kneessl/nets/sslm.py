@@ -135,20 +135,19 @@ class ConvLSTM(nn.Module):
 
 
 class SSLMHead(nn.Module):
-    """The maps of a clip's slices, in order -> two ConvLSTMs -> last state -> average -> one logit (SSLM).
-
-    The authors have three outputs, one a finding; here a classifier has one finding.
+    """The maps of a clip's slices, in order -> two ConvLSTMs -> last state -> average -> one logit a finding (SSLM).
 
     Args:
         features: Channels of the maps, the encoder's `features`; the state has an eighth of them (512 of 4096).
+        tasks: Findings; the authors have three.
     """
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, tasks: int) -> None:
         super().__init__()
         hidden = features // 8
         self.lstm = nn.Sequential(ConvLSTM(features, hidden), ConvLSTM(hidden, hidden))
-        self.linear = nn.Linear(hidden, 1)
+        self.linear = nn.Linear(hidden, tasks)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """float `(B, S, features, h, w)` -> logits `(B,)`."""
-        return self.linear(self.lstm(maps)[:, -1].mean((2, 3)))[:, 0]
+    def forward(self, maps: Tensor, where: Tensor) -> Tensor:
+        """float `(B, S, features, h, w)` in order -> logits `(B, tasks)`; their places `(B, S)` are not needed."""
+        return self.linear(self.lstm(maps)[:, -1].mean((2, 3)))

@@ -2,16 +2,20 @@
 
 from kneessl.report.comparison_page import write_comparison_page
 from kneessl.report.comparison_table import terminal_table, write_comparison_csv
-from kneessl.report.content import Arm, Curve, Mistake, Views
+from kneessl.report.content import Arm, Curve, Evaluated, Finding, Mistake, Views
+from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.report.page import write_report
 
 __all__ = [
     "Arm",
     "Curve",
+    "Evaluated",
+    "Finding",
     "Mistake",
     "Views",
     "terminal_table",
     "write_comparison_csv",
     "write_comparison_page",
+    "write_evaluation_page",
     "write_report",
 ]

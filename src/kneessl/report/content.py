@@ -1,12 +1,16 @@
-"""What a report shows: evaluated models, their mistakes, training curves, augmented views."""
+"""What a report shows: findings with the models evaluated on them, mistakes, training curves, augmented views."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kneessl.evaluation import THRESHOLD
+from kneessl.evaluation.decisions import OperatingPoints, State
+
+Place = Literal["internal", "external", "unknown"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,7 +18,7 @@ class Mistake:
     """One exam that a model got wrong at the threshold of 0.5.
 
     Raises:
-        ValueError: the slices are not uint8 (k, H, W), captions do not match them, or it is no mistake.
+        ValueError: the slices are not uint8 (k, H, W), captions or heat do not match them, or it is no mistake.
     """
 
     exam: str
@@ -23,38 +27,97 @@ class Mistake:
     score: float
     """The model's probability of 1, in [0, 1]."""
     slices: NDArray[np.uint8]
-    """(k, H, W), the slices that raised the score most, in anatomical order."""
+    """(k, H, W), the slices that raised the score most, by plane and in anatomical order."""
     captions: Sequence[str] = ()
-    """One a slice, such as "slice 14 of 30", or none at all."""
+    """One a slice, such as "sagittal, slice 14 of 30", or none at all."""
+    heat: NDArray[np.float32] | None = None
+    """(k, H, W), what each place of these slices speaks for: above 0 for the finding, below 0 against it."""
 
     def __post_init__(self) -> None:
         _check_slices(self.slices, f"mistake {self.exam}")
         if self.captions and len(self.captions) != len(self.slices):
             raise ValueError(f"{self.exam}: {len(self.captions)} captions for {len(self.slices)} slices")
+        if self.heat is not None and self.heat.shape != self.slices.shape:
+            raise ValueError(f"{self.exam}: heat of shape {self.heat.shape} for slices of shape {self.slices.shape}")
         if (self.score >= THRESHOLD) == bool(self.label):
             raise ValueError(f"{self.exam}: a score of {self.score} for label {self.label} is no mistake")
 
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """One evaluated model.
-
-    Raises:
-        ValueError: exams, labels and scores are not one of each for every exam.
-    """
+    """What one model says of a finding's exams, and what was locked with it beforehand."""
 
     name: str
+    probabilities: NDArray[np.float64]
+    """(n,) of 1, in [0, 1], after recalibration where there is one."""
+    before: NDArray[np.float64] | None = None
+    """(n,) before recalibration; None where nothing is locked with the model."""
+    states: Sequence[State] = ()
+    """(n,) at the locked operating points, or none at all."""
+    points: Mapping[str, OperatingPoints] = field(default_factory=dict)
+    """By set of planes, such as axial+sagittal; empty where nothing is locked."""
+    mistakes: Sequence[Mistake] = ()
+    """Worst first."""
+    heat: str = ""
+    """What the mistakes' heat shows, in a sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One task on the exams that are labelled for it, with what every model says of them.
+
+    Raises:
+        ValueError: there is not one of each for every exam, or no model.
+    """
+
+    task: str
     exams: Sequence[str]
     labels: NDArray[np.int64]
     """(n,) the reference standard, 0 or 1."""
-    scores: NDArray[np.float64]
-    """(n,) probabilities of 1, in [0, 1]."""
-    mistakes: Sequence[Mistake] = field(default=())
-    """Worst first."""
+    groups: Sequence[str]
+    """(n,) the patient of each exam, by an invented name."""
+    arms: Sequence[Arm]
+    """The first is the index model, with which the others are compared."""
+    subgroups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Characteristic, such as "laterality", to its value for each exam, `(n,)`; empty text where it is not known."""
+    prevalences: Mapping[str, float] = field(default_factory=dict)
+    """In words, to the share of positives for which predictive values are worked out."""
 
     def __post_init__(self) -> None:
-        if not len(self.exams) == len(self.labels) == len(self.scores):
-            raise ValueError(f"{self.name}: exams, labels and scores differ in length")
+        if not self.arms:
+            raise ValueError(f"{self.task}: there is no model")
+        lengths = [len(self.labels), len(self.groups), *(len(values) for values in self.subgroups.values())]
+        for arm in self.arms:
+            lengths += [len(arm.probabilities), *(len(arm.states),) * bool(arm.states)]
+            lengths += [len(arm.before)] if arm.before is not None else []
+        if set(lengths) != {len(self.exams)}:
+            raise ValueError(f"{self.task}: exams, labels, patients and answers differ in number")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was evaluated, and what was fixed before it was."""
+
+    place: Place
+    """Whether the exams are of the same origin as those that the index model was trained on."""
+    place_text: str
+    """How that is known, and what it means."""
+    counts: Sequence[Mapping[str, str | int]]
+    """One row a finding: exams there are, left out, evaluated."""
+    counts_text: str
+    models: Sequence[Mapping[str, str | int]]
+    """One row for each network."""
+    fixed: Sequence[str]
+    """Paragraphs."""
+    hashes: Sequence[tuple[str, str]] = ()
+    """Model and the hash of what was locked with it."""
+
+    @property
+    def heading(self) -> str:
+        """In the words of CLAIM 2024."""
+        if self.place == "unknown":
+            return "Internal or external testing: not known"
+        return f"{self.place.capitalize()} testing"
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import roc_curve
 
-from kneessl.evaluation import Summary
-from kneessl.report.content import Arm, Curve
+from kneessl.report.content import Curve
 
 COLOURS = ("#1d5fa3", "#b8480f", "#2a7a4b", "#7a4299", "#5f5f5f", "#8a6a00")
 """One an arm or run, in turn; each has a contrast of at least 4.5 to 1 on white."""
@@ -66,20 +64,6 @@ class Picture:
     alt: str
 
 
-def roc(arms: Sequence[Arm], summaries: Sequence[Summary]) -> Picture:
-    """Draw the ROC curve of every arm in one square, a dot where the threshold puts it."""
-    with _figure(4.6, 4.6) as (figure, axes):
-        axes.plot((0, 1), (0, 1), color="#8b949e", linewidth=1, linestyle=(0, (1, 2)))
-        for index, (arm, summary) in enumerate(zip(arms, summaries, strict=True)):
-            false_alarms, hits, _ = roc_curve(arm.labels, arm.scores, drop_intermediate=False)
-            axes.plot(false_alarms, hits, clip_on=False, **_line(index))
-            point = (1 - summary.specificity.value, summary.sensitivity.value)
-            axes.plot(*point, "o", color=_colour(index), markeredgecolor="white", markersize=8, clip_on=False)
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 − specificity", ylabel="Sensitivity")
-        areas = "; ".join(f"{arm.name}: AUC {s.auc.auc:.3f}" for arm, s in zip(arms, summaries, strict=True))
-        return _svg(figure, f"ROC curves, sensitivity against 1 − specificity. {areas}.")
-
-
 @dataclass(frozen=True, eq=False)
 class RocLine:
     """A line of `small_roc`: corners as of `evaluation.mean_roc`, and how it is drawn."""
@@ -93,57 +77,31 @@ class RocLine:
 
 def small_roc(lines: Sequence[RocLine], alt: str) -> Picture:
     """Draw ROC curves, later ones on top, in a square so small that many such squares can be compared."""
-    with _figure(1.9, 1.9) as (figure, axes):
+    with canvas(1.9, 1.9) as (figure, axes):
         axes.plot((0, 1), (0, 1), color="#8b949e", linewidth=0.8, linestyle=(0, (1, 2)))
         for line in lines:
-            style = {"color": line.colour, "linestyle": _linestyle(line.dashes), "linewidth": line.width}
+            style = {"color": line.colour, "linestyle": linestyle(line.dashes), "linewidth": line.width}
             axes.plot(line.false_alarms, line.hits, clip_on=False, **style)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.tick_params(labelsize=8, length=2)
-        return _svg(figure, alt)
-
-
-def scores_by_class(arm: Arm, threshold: float) -> Picture:
-    """Draw how one arm's probabilities spread: positive exams upwards, negative exams downwards."""
-    positive = arm.labels == 1
-    edges = np.linspace(0, 1, 21)
-    above, below = (np.histogram(arm.scores[mask], edges)[0] for mask in (positive, ~positive))
-    with _figure(4.6, 2.6) as (figure, axes):
-        bars: dict[str, Any] = {"width": 0.05, "align": "edge", "edgecolor": "white", "linewidth": 0.8}
-        axes.bar(edges[:-1], above, color="#1d5fa3", **bars)
-        axes.bar(edges[:-1], -below, color="#9aa4ae", **bars)
-        axes.axhline(0, color="#1f2328", linewidth=0.8)
-        axes.axvline(threshold, color="#1f2328", linewidth=1, linestyle=(0, (4, 3)))
-        tallest = max(above.max(), below.max()) * 1.15
-        axes.set(xlim=(0, 1), ylim=(-tallest, tallest), xlabel="Probability given by the model", ylabel="Exams")
-        axes.text(0.01, 0.98, "labelled positive", transform=axes.transAxes, va="top", color="#1d5fa3")
-        axes.text(0.99, 0.02, "labelled negative", transform=axes.transAxes, ha="right", color="#57606a")
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
-        axes.grid(visible=False, axis="x")
-        return _svg(
-            figure,
-            f"{arm.name}: histogram of the probabilities. "
-            f"Median {np.median(arm.scores[positive]):.2f} for positive exams, "
-            f"{np.median(arm.scores[~positive]):.2f} for negative ones.",
-        )
+        return svg(figure, alt)
 
 
 def training(curves: Sequence[Curve], column: str) -> Picture:
     """Draw one column of the metrics against the epoch, a line for each run that has it."""
     values: list[float] = []
-    with _figure(3.4, 2.3) as (figure, axes):
+    with canvas(3.4, 2.3) as (figure, axes):
         for index, curve in enumerate(curves):
             epochs, series = _column(curve, column)
             marker = "o" if len(series) <= _MARKED_POINTS else None
-            axes.plot(epochs, series, marker=marker, markersize=3.5, **_line(index))
+            axes.plot(epochs, series, marker=marker, markersize=3.5, **line(index))
             values.extend(series)
         if column.endswith("loss") and min(values) > 0 and max(values) / min(values) > _LOG_SPAN:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.set_xlabel("Epoch")
-        return _svg(figure, _training_alt(curves, column))
+        return svg(figure, _training_alt(curves, column))
 
 
 def columns(curves: Sequence[Curve]) -> list[str]:
@@ -156,9 +114,14 @@ def grey(image: NDArray[np.uint8], side: int, alt: str) -> Picture:
     """Return one slice, uint8 (H, W), scaled down until neither side is longer than `side` pixels."""
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return png(picture, alt)
+
+
+def png(image: Image.Image, alt: str) -> Picture:
+    """Return an image as it is."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return Picture(_data_uri("image/png", buffer.getvalue()), picture.width, picture.height, alt)
+    image.save(buffer, "PNG", optimize=True)
+    return Picture(_data_uri("image/png", buffer.getvalue()), image.width, image.height, alt)
 
 
 def _column(curve: Curve, column: str) -> tuple[list[float], list[float]]:
@@ -180,29 +143,31 @@ def _training_alt(curves: Sequence[Curve], column: str) -> str:
     return f"{column} by epoch. {'; '.join(ends)}."
 
 
-def _line(index: int) -> dict[str, Any]:
+def line(index: int) -> dict[str, Any]:
     """Return the colour and dashes of arm or run `index` as matplotlib's arguments."""
-    return {"color": _colour(index), "linestyle": _linestyle(DASHES[index % len(DASHES)])}
+    return {"color": colour_of(index), "linestyle": linestyle(DASHES[index % len(DASHES)])}
 
 
-def _linestyle(dashes: str) -> Any:
+def linestyle(dashes: str) -> Any:
     """Return an SVG dash pattern as matplotlib's line style."""
     return (0, tuple(float(length) for length in dashes.split())) if dashes else "solid"
 
 
-def _colour(index: int) -> str:
+def colour_of(index: int) -> str:
+    """Return the colour of arm or run `index`."""
     return COLOURS[index % len(COLOURS)]
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+def canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     """Yield a figure of that size in inches and its axes, under this module's style."""
     with rc_context(_STYLE):
         figure = Figure((width, height), layout="constrained")
         yield figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, alt: str) -> Picture:
+def svg(figure: Figure, alt: str) -> Picture:
+    """Return a figure as it is, with no date in it."""
     buffer = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     width, height = (round(inches * 96) for inches in figure.get_size_inches())

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from kneessl.evaluation import AucDifference, AucInterval, ComparisonRow, MeanAccuracy, MeanAuc, Proportion
+from kneessl.evaluation.calibration import Estimate
 
 _FEW_EXAMS = 0.03
 """An AUC known only to within this much or worse is called out as coming from few exams."""
@@ -44,7 +45,23 @@ def proportion_text(proportion: Proportion) -> tuple[str, str, str]:
 
 def difference_text(difference: AucDifference) -> tuple[str, str]:
     """Return a signed difference and its interval: `("−0.021", "−0.060 to +0.018")`."""
-    return _signed(difference.difference), f"{_signed(difference.low)} to {_signed(difference.high)}"
+    return signed_text(difference.difference), f"{signed_text(difference.low)} to {signed_text(difference.high)}"
+
+
+def estimate_text(estimate: Estimate, digits: int = 2) -> tuple[str, str]:
+    """Return an estimate and its interval: `("−0.12", "−0.40 to 0.16")`."""
+    return number_text(estimate.value, digits), interval_text(estimate.low, estimate.high, digits)
+
+
+def interval_text(low: float, high: float, digits: int) -> str:
+    """Return an interval: `"−0.40 to 0.16"`."""
+    return f"{number_text(low, digits)} to {number_text(high, digits)}"
+
+
+def number_text(value: float, digits: int) -> str:
+    """Return a number with a proper minus sign, which 0 does not get."""
+    text = f"{abs(value):.{digits}f}"
+    return f"−{text}" if value < 0 and float(text) else text
 
 
 def p_text(p: float) -> str:
@@ -204,7 +221,8 @@ def _one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "no reason given"
 
 
-def _signed(value: float) -> str:
+def signed_text(value: float) -> str:
+    """Return a number with three decimals and its sign: `"+0.021"`, `"−0.060"`, `"0.000"`."""
     rounded = round(value, 3)
     if rounded == 0:
         return "0.000"

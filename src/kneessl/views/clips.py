@@ -22,11 +22,16 @@ def sample_slices(total: int, count: int, rng: np.random.Generator) -> np.ndarra
     return np.sort(chosen)
 
 
-class Clips(Dataset[tuple[torch.Tensor, int]]):
+def places(chosen: np.ndarray, total: int) -> torch.Tensor:
+    """Where slices lie in a series of `total`: float32 `(n,)`, 0 the first, 1 the last; one half for an only slice."""
+    return torch.from_numpy(chosen / (total - 1) if total > 1 else np.full(len(chosen), 0.5)).float()
+
+
+class Clips(Dataset[tuple[torch.Tensor, int, torch.Tensor]]):
     """Clips of `count` slices; indexed by `(epoch, i, k)`, exam i for the k-th time: a draw depends on nothing else.
 
-    Item: uint8 `(count, 256, 256)` of exam `exams[i]`, and `i`. Slices come from the part of a series that the
-    preprocessing keeps.
+    Item: uint8 `(count, 256, 256)` of exam `exams[i]`, `i`, and the slices' `places` `(count,)`. Slices come from the
+    part of a series that the preprocessing keeps.
     """
 
     def __init__(
@@ -45,12 +50,13 @@ class Clips(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self.exams)
 
-    def __getitem__(self, index: tuple[int, int, int]) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, index: tuple[int, int, int]) -> tuple[torch.Tensor, int, torch.Tensor]:
         epoch, i, repeat = index
         series = self.folder.series(self.split, self.plane, self.exams[i])
         kept = self.preprocessing.middle(len(series))
         rng = np.random.default_rng([self.seed, epoch, i, repeat])
-        return torch.from_numpy(series[kept.start + sample_slices(kept.stop - kept.start, self.count, rng)]), i
+        chosen = kept.start + sample_slices(kept.stop - kept.start, self.count, rng)
+        return torch.from_numpy(series[chosen]), i, places(chosen, len(series))
 
 
 class EpochSampler(Sampler[tuple[int, int, int]]):
@@ -81,7 +87,7 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
 
 
 def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: bool = False) -> DataLoader:
-    """Batches of clips, uint8 `(batch, count, 256, 256)`, and their exams' numbers; shuffled by the clips' seed.
+    """Batches of clips, uint8 `(batch, count, 256, 256)`, their exams' numbers and places; shuffled by the clips' seed.
 
     On a GPU, worker processes read ahead into pinned memory; on a CPU the training process reads, which costs it least.
 

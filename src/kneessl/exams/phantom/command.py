@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kneessl.errors import UserError
-from kneessl.exams.folder import PLANES, SPLITS, Plane, Provenance, write_labels, write_provenance, write_series
+from kneessl.exams.folder import PLANES, Plane, Provenance, write_labels, write_provenance, write_series
 from kneessl.exams.phantom.anatomy import Anatomy, draw_anatomy
 from kneessl.exams.phantom.lesions import Lesion, draw_lesions
 from kneessl.exams.phantom.scanner import Box, Pose, Scan, draw_pose, draw_scan, render
@@ -69,7 +69,7 @@ def phantom(
         written = partial(_write_exam, folder, planes)
         with _mapper(min(workers, exams)) as mapped:
             results = list(tqdm(mapped(written, plans), total=exams, desc="phantom", unit="exam", mininterval=1))
-        for split in SPLITS:
+        for split in ("train", "valid"):
             for task in TASKS:
                 labels = {plan.exam: int(plan.labels[task]) for plan in plans if plan.split == split}
                 write_labels(folder, split, task, labels)

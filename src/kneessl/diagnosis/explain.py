@@ -1,0 +1,136 @@
+"""Where a model looks: what each position of each slice adds to one task's logit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kneessl.diagnosis.heads import Explained
+from kneessl.diagnosis.model import PlaneModel
+from kneessl.diagnosis.predict import whole_clip
+from kneessl.exams.folder import SIDE
+from kneessl.nets.alexnet import AlexNet
+from kneessl.nets.encoder import ClipEncoder, SliceEncoder
+from kneessl.nets.sslm import SSLMEncoder
+from kneessl.views.preprocess import central
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One task's logit of one series, and where it comes from."""
+
+    logit: float
+    """Without test-time shifts."""
+    maps: np.ndarray
+    """float32 `(slices, h, w)`, zero on slices that the model does not look at."""
+    exact: bool
+    """Whether the maps sum to the logit less the head's bias; otherwise they are Grad-CAM's, 0 and more."""
+
+    @property
+    def slice_scores(self) -> np.ndarray:
+        """What each slice adds, float32 `(slices,)`: the sum over its map."""
+        return self.maps.sum((1, 2))
+
+
+def explain(model: PlaneModel, series: np.ndarray, task: str) -> Explanation:
+    """Say where one task's logit comes from.
+
+    A head that is `Explained` deals its logit out exactly (class activation maps, Zhou et al. 2016, carried over to
+    its pooling); any other is read by `grad_cam`.
+
+    Args:
+        model: One plane's.
+        series: uint8 `(slices, 256, 256)`.
+        task: One of the model's.
+    """
+    clip, where = whole_clip(model, series)
+    index = model.tasks.index(task)
+    head = model.classifier.head
+    with torch.no_grad():
+        maps = model.classifier.maps(clip)
+        exact = isinstance(head, Explained)
+        if isinstance(head, Explained):
+            logit, seen = model.classifier.head(maps, where)[0, index], head.evidence(maps[0])[index]
+        else:
+            logit, seen = grad_cam(head, maps, where, index)
+    parts = np.zeros((len(series), *seen.shape[1:]), np.float32)
+    parts[model.preprocessing.middle(len(series))] = seen.cpu().numpy()
+    return Explanation(float(logit), parts, exact)
+
+
+def grad_cam(head: nn.Module, maps: Tensor, where: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    """Gradient-weighted class activation (Selvaraju et al. 2017, equations 1 and 2), for each slice on its own.
+
+    A channel's weight on a slice is the mean of the logit's gradient over the slice's positions; that every slice has
+    weights of its own is our reading: the paper knows single pictures.
+
+    Args:
+        head: Any of `HEADS`.
+        maps: float `(1, S, C, h, w)`.
+        where: float `(1, S)`, places of the slices.
+        index: Which logit.
+
+    Returns:
+        The logit, and float `(S, h, w)`, 0 and more.
+    """
+    with torch.enable_grad():
+        maps = maps.detach().requires_grad_()
+        logit = head(maps, where)[0, index]
+        gradient = torch.autograd.grad(logit, maps)[0]
+    weights = gradient.mean((3, 4), keepdim=True)
+    return logit.detach(), (weights * maps.detach()).sum(2)[0].relu()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells of an encoder's maps lie on its picture, along either axis, in its pixels."""
+
+    first: float
+    """Centre of the first cell's receptive field; 0 is the centre of the first pixel."""
+    step: float
+    """From one cell's centre to the next."""
+
+
+GRIDS: dict[type[nn.Module], Grid] = {
+    ClipEncoder: Grid(0, 32),
+    SliceEncoder: Grid(0, 32),
+    AlexNet: Grid(31, 32),
+    # The two ways through each reduction block differ by half a pixel of theirs; this is their middle.
+    SSLMEncoder: Grid(4.5, 16),
+}
+"""Follows from kernels, strides and paddings. Spreading a map evenly over the picture instead, as is common, would be
+half a cell off for a ResNet, whose first cells are centred on the picture's border: 18 pixels of 256 at the usual size,
+more than a meniscal tear is high."""
+
+
+def cell(model: PlaneModel) -> float:
+    """From one cell's centre to the next, in pixels of the series."""
+    looked_at = central(SIDE, model.preprocessing.field)
+    return GRIDS[type(model.classifier.encoder)].step * (looked_at.stop - looked_at.start) / model.preprocessing.size
+
+
+def heat(explanation: Explanation, model: PlaneModel, side: int = SIDE) -> np.ndarray:
+    """Put maps back onto the whole slices, bilinear between the centres of cells and level beyond the outermost.
+
+    Args:
+        explanation: Of a series under `model`.
+        model: Says which part of a slice it looks at, and where its cells lie.
+        side: Of a slice, in pixels.
+
+    Returns:
+        float32 `(slices, side, side)`, zero outside the part of a slice that the model looks at.
+    """
+    rows, columns = (_spread(model, side, cells) for cells in explanation.maps.shape[1:])
+    return rows @ explanation.maps @ columns.T
+
+
+def _spread(model: PlaneModel, side: int, cells: int) -> np.ndarray:
+    """Along one axis, what each cell's value counts at each pixel: float32 `(side, cells)`."""
+    grid, looked_at = GRIDS[type(model.classifier.encoder)], central(side, model.preprocessing.field)
+    count = looked_at.stop - looked_at.start
+    seen = (np.arange(count) + 0.5) * (model.preprocessing.size / count) - 0.5
+    place = ((seen - grid.first) / grid.step).clip(0, cells - 1)
+    matrix = np.zeros((side, cells), np.float32)
+    matrix[looked_at] = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)))
+    return matrix

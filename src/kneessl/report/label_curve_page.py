@@ -1,0 +1,164 @@
+"""The HTML page of a label curve, one file with everything in it, and its figure as PNG."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from kneessl.evaluation.label_curve import CurvePoint
+from kneessl.files import replacing, write_text
+from kneessl.report import figures, wording
+from kneessl.report.figures import COLOURS, DASHES
+from kneessl.report.label_curve_table import by_labels, needed_text
+from kneessl.report.template import render
+
+_BESIDE = 0.012
+"""How far the bars of neighbouring arms stand apart, as a share of the axis."""
+_DOTS_PER_INCH = 200
+
+
+@dataclass(frozen=True)
+class _Key:
+    """How an arm is drawn."""
+
+    name: str
+    colour: str
+    dashes: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    point: CurvePoint
+    needed: tuple[str, str, str] | None
+
+
+def write_label_curve_page(
+    path: Path,
+    *,
+    title: str,
+    lead: str,
+    data_note: str,
+    failures: Sequence[str],
+    facts: Sequence[tuple[str, str]],
+    points: Sequence[CurvePoint],
+    reference: str,
+    settings: Mapping[str, Mapping[str, object]],
+    commands: Sequence[str],
+    task: str,
+    plane: str,
+) -> None:
+    """Write the page to `path`, whole or not at all; the same arguments give the same bytes.
+
+    Whatever is empty is left out. All text is escaped; none of it is read as HTML.
+
+    Args:
+        path: the HTML file; it is replaced if it exists.
+        title: what was compared.
+        lead: one paragraph that sums it up.
+        data_note: what a reader must know about the data, shown prominently.
+        failures: which training failed and why, one line each.
+        facts: name and value of what a reader wants first.
+        points: of `kneessl.evaluation.label_curve.label_curve`.
+        reference: the arm that the others are compared with.
+        settings: section to name to value: what was the same for all arms.
+        commands: the command lines that made the page.
+        task: the finding, such as "acl".
+        plane: such as "sagittal".
+    """
+    keys = _keys(points)
+    with _drawn(points) as figure:
+        picture = figures.svg(figure, _alt(points))
+    rows = [_Row(point, needed_text(point.needed) if point.needed else None) for point in by_labels(points)]
+    write_text(
+        path,
+        render(
+            "label_curve.html",
+            title=title,
+            lead=lead,
+            warnings=failures,
+            data_note=data_note,
+            facts=facts,
+            task=task,
+            plane=plane,
+            keys=keys,
+            picture=picture,
+            groups=[(labels, list(group)) for labels, group in groupby(rows, key=lambda row: row.point.labels)],
+            reference=reference,
+            verdict=_verdict(points, reference),
+            comparisons=sum(point.auc is not None and point.auc.p_holm is not None for point in points),
+            settings={section: values for section, values in settings.items() if values},
+            commands=commands,
+        ),
+    )
+
+
+def write_label_curve_png(path: Path, points: Sequence[CurvePoint]) -> None:
+    """Write the page's figure as PNG, with the arms' names in it."""
+    with _drawn(points) as figure, replacing(path) as partial:
+        axes = figure.axes[0]
+        names = [key.name for key in _keys(points)]
+        legend = figure.legend(
+            axes.get_lines()[: len(names)], names, loc="outside upper left", ncols=4, frameon=False, handlelength=4
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        figure.savefig(partial, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+
+
+def _keys(points: Sequence[CurvePoint]) -> list[_Key]:
+    names = list(dict.fromkeys(point.arm for point in points))
+    return [_Key(name, COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]) for k, name in enumerate(names)]
+
+
+@contextmanager
+def _drawn(points: Sequence[CurvePoint]) -> Iterator[Figure]:
+    """AUC against labels, an arm a line: its mean with a bar for the interval, and its seeds as faint dots.
+
+    The lines of the arms are the first ones of the axes, in the order of `_keys`.
+    """
+    counts = sorted({point.labels for point in points})
+    span = (counts[-1] / counts[0]) if len(counts) > 1 else 4.0
+    keys = _keys(points)
+    with figures.canvas(7.6, 4.6) as (figure, axes):
+        axes.set_xscale("log")
+        for key in keys:
+            axes.plot([], [], color=key.colour, linestyle=figures.linestyle(key.dashes), marker="o", markersize=5)
+        for k, key in enumerate(keys):
+            own = [(point.labels, point.auc) for point in points if point.arm == key.name and point.auc]
+            beside = span ** (_BESIDE * (k - (len(keys) - 1) / 2))
+            at = [labels * beside for labels, _ in own]
+            for x, (_, auc) in zip(at, own, strict=True):
+                axes.plot([x] * len(auc.by_seed), auc.by_seed, "o", color=key.colour, alpha=0.35, markersize=3.5, mew=0)
+                axes.plot([x, x], [auc.interval.low, auc.interval.high], color=key.colour, linewidth=1.2, alpha=0.8)
+            axes.get_lines()[k].set_data(at, [auc.interval.auc for _, auc in own])
+            axes.get_lines()[k].set_zorder(3)
+        axes.axhline(0.5, color="#8b949e", linewidth=1, linestyle=(0, (1, 2)))
+        axes.set(xlabel="Labelled training exams", ylabel="AUC", xlim=(counts[0] / span**0.06, counts[-1] * span**0.06))
+        lowest = min((min(a.interval.low, *a.by_seed) for p in points if (a := p.auc)), default=0.5)
+        axes.set_ylim(min(0.45, lowest - 0.02), 1.01)
+        axes.xaxis.set_major_locator(FixedLocator(counts))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        yield figure
+
+
+def _alt(points: Sequence[CurvePoint]) -> str:
+    arms = []
+    for name, own in groupby(points, key=lambda point: point.arm):
+        figures_of = [f"{auc.interval.auc:.3f} with {p.labels:,} labels" for p in own if (auc := p.auc)]
+        arms.append(f"{name}: {', '.join(figures_of) or 'failed'}")
+    return f"AUC against labelled training exams on a logarithmic axis. {'; '.join(arms)}."
+
+
+def _verdict(points: Sequence[CurvePoint], reference: str) -> list[tuple[str, str]]:
+    """For every arm but the reference, with which numbers of labels it differs from it and with which it does not."""
+    verdicts = []
+    for name in dict.fromkeys(point.arm for point in points if point.arm != reference):
+        compared = [(f"{p.labels:,} labels", p.auc) for p in points if p.arm == name and p.auc]
+        if text := wording.verdict_text(compared):
+            verdicts.append((name, text))
+    return verdicts

@@ -1,0 +1,125 @@
+"""The points of a label curve as text for the terminal, and as CSV."""
+
+import csv
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from kneessl.evaluation.label_curve import CurvePoint, LabelsNeeded
+from kneessl.files import replacing
+from kneessl.report import wording
+from kneessl.report.comparison_table import WIDTH
+
+
+def needed_text(needed: LabelsNeeded) -> tuple[str, str, str]:
+    """Return labels needed, their interval and their ratio: `("90", "52 to > 400", "× 2.2")`."""
+
+    def labels(value: float) -> str:
+        if value == 0:
+            return f"< {needed.least:,}"
+        return f"> {needed.most:,}" if math.isinf(value) else f"{value:,.0f}"
+
+    if needed.labels == 0:
+        ratio = f"< × {needed.least / needed.used:.2g}"
+    elif math.isinf(needed.labels):
+        ratio = f"> × {needed.most / needed.used:.2g}"
+    else:
+        ratio = f"× {needed.ratio:.2g}"
+    return labels(needed.labels), f"{labels(needed.low)} to {labels(needed.high)}", ratio
+
+
+def label_curve_table(points: Sequence[CurvePoint], reference: str) -> str:
+    """Return the table as aligned text, fewest labels first; below it what the columns mean.
+
+    Args:
+        points: Of `kneessl.evaluation.label_curve.label_curve`.
+        reference: The arm that the others are compared with.
+    """
+    head = ["labels", "start", "AUC (95 %)", "seeds", "diff.", "p", f"{reference} needs (95 %)", "ratio"]
+    lines = [head, *(_cells(point, reference) for point in by_labels(points))]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    aligned = [str.rjust, str.ljust, *[str.rjust] * (len(head) - 2)]
+    text = [
+        "  ".join(align(cell, width) for align, cell, width in zip(aligned, line, widths, strict=True))
+        for line in lines
+    ]
+    note = (
+        "AUC: mean over seeds with DeLong's 95 % interval over exams; diff.: AUC less that of "
+        f"{reference} with as many labels; p: paired DeLong, adjusted by Holm's method for the whole table; "
+        f"{reference} needs: labels with which {reference} reaches the same AUC, interval by bootstrap over exams and "
+        "seeds, < and > where that lies outside the labels tried; ratio: these to the labels used"
+    )
+    text += ["", *textwrap.wrap(note, WIDTH)]
+    return "\n".join(line.rstrip() for line in text) + "\n"
+
+
+def by_labels(points: Sequence[CurvePoint]) -> list[CurvePoint]:
+    """Fewest labels first; arms with as many stay in their order."""
+    return sorted(points, key=lambda point: point.labels)
+
+
+def _cells(point: CurvePoint, reference: str) -> list[str]:
+    auc = point.auc
+    if auc is None:
+        return [f"{point.labels:,}", point.arm, "failed", "", "", "", "", ""]
+    seeds = f"{min(auc.by_seed):.2f}–{max(auc.by_seed):.2f}" if len(auc.by_seed) > 1 else ""
+    difference = "ref." if point.arm == reference else ""
+    if auc.difference is not None:
+        difference = wording.difference_text(auc.difference)[0]
+    number, interval, ratio = needed_text(point.needed) if point.needed else ("", "", "")
+    return [
+        f"{point.labels:,}",
+        point.arm,
+        f"{auc.interval.auc:.3f} ({auc.interval.low:.2f}–{auc.interval.high:.2f})",
+        seeds,
+        difference,
+        "" if auc.p_holm is None else wording.p_text(auc.p_holm),
+        f"{number} ({interval})" if number else "",
+        ratio,
+    ]
+
+
+def write_label_curve_csv(path: Path, points: Sequence[CurvePoint], labelled: int) -> None:
+    """Write one line a point, in the order given: unrounded numbers, empty where there are none.
+
+    Of the labels needed, `inf` is more than were tried and 0 fewer; `needed` says so in words. Several figures in one
+    cell (`auc_by_seed`) are separated by spaces.
+
+    Args:
+        path: The CSV file.
+        points: Of `kneessl.evaluation.label_curve.label_curve`.
+        labelled: How many labelled training exams there are.
+    """
+    table = [_csv_line(point, labelled) for point in points]
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def _csv_line(point: CurvePoint, labelled: int) -> dict[str, object]:
+    auc, needed = point.auc, point.needed
+    interval, difference = auc and auc.interval, auc and auc.difference
+    words = needed_text(needed) if needed else None
+    return {
+        "start": point.arm,
+        "labels": point.labels,
+        "fraction": point.labels / labelled,
+        "seeds": len(auc.by_seed) if auc else 0,
+        "auc": interval and interval.auc,
+        "auc_low": interval and interval.low,
+        "auc_high": interval and interval.high,
+        "auc_standard_error": interval and interval.standard_error,
+        "auc_by_seed": " ".join(str(value) for value in auc.by_seed) if auc else None,
+        "difference": difference and difference.difference,
+        "difference_low": difference and difference.low,
+        "difference_high": difference and difference.high,
+        "p": difference and difference.p,
+        "p_holm": auc and auc.p_holm,
+        "needed_labels": needed and needed.labels,
+        "needed_low": needed and needed.low,
+        "needed_high": needed and needed.high,
+        "needed_ratio": needed and needed.ratio,
+        "needed": words and f"{words[0]} ({words[1]})",
+    }
