@@ -26,7 +26,7 @@ BASE = {
     "view": VIEW, "balance": "oversample", "schedule": "step",
 }  # fmt: skip
 FIRST = "base: the thesis's recipe"
-VARIANTS = {
+VARIANTS: dict[str, dict[str, str | None]] = {
     FIRST: {},
     "random start": {"from": None},
     "linear (frozen)": {"frozen": "true"},
@@ -45,7 +45,12 @@ VARIANTS = {
     "lr 1e-3": {"lr": "1e-3"},
     "lr 1e-4": {"lr": "1e-4"},
     "12 epochs": {"epochs": "12"},
-    "no random view": {"view": None},
+    "best: cosine, 12 epochs, attention, layer decay 0.7": {
+        "schedule": "cosine",
+        "epochs": "12",
+        "head": "attention",
+        "layer_decay": "0.7",
+    },
 }
 
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from kneessl.diagnosis.predict import plane_logits, predict_split
 from kneessl.errors import UserError
 from kneessl.evaluation.stacking import Stack
 from kneessl.exams.folder import ExamFolder, write_labels, write_series
+from kneessl.exams.importer import import_exams
 
 SETTINGS = {"size": 32, "slices": 2, "epochs": 1, "batch": 4, "precision": "float32", "folds": 2, "lr": 1e-3}
 
@@ -276,3 +278,28 @@ def test_predictions_name_their_task(models, planes, tmp_path):
     assert list(rows[0]) == ["exam", "task", "label", "coronal", "fused"]
     assert {row["task"] for row in rows} == {"acl", "odd"}
     assert "0014" not in {row["exam"] for row in rows}, "coronal has no answer for it, so both are judged without"
+
+
+def test_a_locked_model_is_tested_on_kneemri_without_retraining(models, tmp_path):
+    """The external test: pickles of Rijeka's layout -> test split -> figures at operating points set elsewhere."""
+    source, rng = tmp_path / "kneeMRI", np.random.default_rng(0)
+    lines = ["examId,seriesNo,aclDiagnosis,kneeLR,roiX,roiY,roiZ,roiHeight,roiWidth,roiDepth,volumeFilename"]
+    for i in range(9):
+        folder = source / ("vol01" if i < 4 else "vol02" if i < 8 else "vol03")
+        folder.mkdir(parents=True, exist_ok=True)
+        volume = rng.integers(0, 4096, (6, 320, 320), dtype=np.uint16)
+        (folder / f"{700 + i}-8.pck").write_bytes(pickle.dumps(volume))
+        lines.append(f"{700 + i},8,{i % 3},1,10,10,2,90,90,3,{700 + i}-8.pck")
+    (source / "metadata.csv").write_text("\n".join(lines) + "\n")
+    import_exams(source, tmp_path / "rijeka")
+    locked = {p: p.read_bytes() for p in sorted((models / "sagittal").rglob("*")) if p.is_file()}
+    evaluate(models / "sagittal", tmp_path / "rijeka", split="test", out=tmp_path / "out")
+    assert {p: p.read_bytes() for p in sorted((models / "sagittal").rglob("*")) if p.is_file()} == locked
+    result = json.loads((tmp_path / "out" / "result.json").read_text())["sagittal"]
+    assert list(result) == ["acl"], "the model's other task has no labels there"
+    assert (result["acl"]["n"], result["acl"]["positives"]) == (8, 5)
+    points = read_decisions(models / "sagittal").decisions["acl"]["sagittal"].points
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        said = [points.state(float(row["sagittal"])) for row in csv.DictReader(file) if row["label"] == "1"]
+    assert result["acl"]["states"]["positive"] == {state: said.count(state) for state in ("yes", "doubt", "no")}
+    assert "External testing" in (tmp_path / "out" / "report.html").read_text()

@@ -228,7 +228,7 @@ def as_older_numpy(content: bytes) -> bytes:
     return content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 
 
-@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", "u1", "<i4"])
 def test_arrays_are_read_exactly(tmp_path, protocol, dtype):
     array = knee(1, (5, 7, 9), np.dtype(dtype).newbyteorder("=")).astype(dtype)
@@ -251,8 +251,25 @@ def test_arrays_of_numpy_1_are_read_exactly(tmp_path):
 
 def test_a_volume_of_the_published_size_is_read_in_every_protocol(tmp_path):
     array = knee(3, (45, 320, 320))
-    for protocol in (2, 3, 4):
+    for protocol in (2, 3, 4, 5):
         np.testing.assert_array_equal(read(tmp_path, pickle.dumps(array, protocol)), array)
+
+
+def test_arrays_of_python_2_are_read_exactly(tmp_path):
+    """Its `str` were bytes, and NumPy put the voxels into one: protocol 2, written out by hand."""
+    array = knee(2, (5, 7, 9))
+    voxels = array.astype("<u2").tobytes()
+    content = b"".join(
+        (
+            b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02U\x01bq\x03",
+            b"\x87q\x04Rq\x05(K\x01K\x05K\x07K\x09\x87q\x06cnumpy\ndtype\nq\x07U\x02u2q\x08K\x00K\x01\x87q\x09R",
+            b"q\x0a(K\x03U\x01<q\x0bNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x0cb\x89T",
+            len(voxels).to_bytes(4, "little") + voxels + b"q\x0dtq\x0eb.",
+        )
+    )
+    assert max(voxels) > 127, "else any encoding would do"
+    np.testing.assert_array_equal(pickle.loads(content, encoding="latin1"), array)
+    np.testing.assert_array_equal(read(tmp_path, content), array)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +298,7 @@ def test_a_volume_of_the_published_size_is_read_in_every_protocol(tmp_path):
     ids=lambda value: f"{type(value).__name__} {getattr(value, 'dtype', '')}{getattr(value, 'shape', '')}",
 )
 def test_other_objects_are_refused(tmp_path, value):
-    for protocol in (0, 2, 3, 4):
+    for protocol in (0, 2, 3, 4, 5):
         with pytest.raises(UserError, match=r"knee\.pck is not a pickled array of integers"):
             read(tmp_path, pickle.dumps(value, protocol))
 

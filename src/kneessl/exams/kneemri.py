@@ -2,8 +2,8 @@
 
 917 sagittal proton-density volumes with fat suppression from a Siemens Avanto of 1.5 T, 2006 to 2014: `metadata.csv`
 with a line a volume, and each volume as a pickled NumPy array, 12 bits in uint16, in one of the folders `vol01` to
-`vol10`. Public loaders read them under Python 3 by a bare `pickle.load`, so no Python 2 wrote them. Here nothing that a
-pickle names is ever called: it is read for the shape, type and bytes of one array.
+`vol10`. Public loaders read them under Python 3 by a bare `pickle.load`. Here nothing that a pickle names is ever
+called: it is read for the shape, type and bytes of one array, whichever Python wrote it.
 
 Not published, as far as we found: the spacing of pixels and slices; which value of `kneeLR` is the left knee (public
 code says 0 in one place, 1 in another, and "verify" in a third); which exams are of one person. Our reading: pixels are
@@ -132,7 +132,7 @@ def read_knee(file: Path, name: str) -> np.ndarray:
     """Read one volume without running anything that its pickle asks for.
 
     Args:
-        file: A pickled array of integers, by Python 3 in protocol 0 to 4.
+        file: A pickled array of integers, in protocol 0 to 5, by Python 2 or 3.
         name: How an error names it.
 
     Returns:
@@ -170,10 +170,16 @@ class _Record:
         self.state = state
 
 
-class _Array(_Record): ...
+class _Array(_Record):
+    """Protocols 0 to 4: all there is to know comes as its state."""
 
 
-class _Dtype(_Record): ...
+class _Buffer(_Record):
+    """Protocol 5: voxels, dtype, shape and order come as arguments."""
+
+
+class _Dtype(_Record):
+    """Its kind comes as an argument, its byte order as its state."""
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -186,6 +192,8 @@ def _encode(text: str, encoding: str) -> bytes:
 _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.numeric", "_frombuffer"): _Buffer,
+    ("numpy._core.numeric", "_frombuffer"): _Buffer,
     ("numpy", "ndarray"): None,  # only ever an argument of _reconstruct
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
@@ -195,13 +203,14 @@ _OPCODES = {
     *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MARK", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
     *("NONE", "NEWTRUE", "NEWFALSE", "INT", "LONG", "LONG1", "BININT", "BININT1", "BININT2"),
     *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BYTEARRAY8"),  # of Python 2, and of protocol 5
 }
 _MOST_OPCODES = 200  # an array takes up to 70; so few can neither fill the memory nor nest deeply
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """A stand-in for the five names that an array needs; nothing is imported."""
+        """A stand-in for the few names that an array needs; nothing is imported."""
         try:
             return _STAND_INS[module, name]
         except KeyError:
@@ -220,15 +229,21 @@ def _unpickle(content: bytes) -> np.ndarray:
         # An index into the memo makes room for twice as many entries: up to 64 GiB.
         if opcode.name in {"PUT", "BINPUT", "LONG_BINPUT"} and not 0 <= int(str(argument)) < _MOST_OPCODES:
             raise _Foreign
-    array = _ArrayUnpickler(io.BytesIO(content)).load()
-    if type(array) is not _Array:
+    array = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()  # Python 2's strings, byte by byte
+    if type(array) is _Buffer:
+        voxels, dtype, shape, order = array.arguments
+        in_fortran_order = order == "F"
+    elif type(array) is _Array:
+        _, shape, dtype, in_fortran_order, voxels = array.state
+    else:
         raise _Foreign
-    _, shape, dtype, in_fortran_order, voxels = array.state
+    if type(voxels) is str:
+        voxels = voxels.encode("latin1")
     if type(dtype) is not _Dtype or not re.fullmatch("[iu][1248]", dtype.arguments[0]) or dtype.state[1] not in "<>|":
         raise _Foreign
     kind = np.dtype(dtype.state[1] + dtype.arguments[0])
     if type(shape) is not tuple or len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
         raise _Foreign
-    if type(voxels) is not bytes or len(voxels) != math.prod(shape) * kind.itemsize:
+    if type(voxels) not in {bytes, bytearray} or len(voxels) != math.prod(shape) * kind.itemsize:
         raise _Foreign
     return np.frombuffer(voxels, kind).reshape(shape, order="F" if in_fortran_order else "C")
