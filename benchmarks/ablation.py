@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from kneessl.evaluation import auc_interval, compare_auc
+from kneessl.report.wording import p_text
 
 VIEW = "{crop_area: [0.6, 1.0], brightness: 0.2, contrast: 0.2, blur: 0.0}"
 BASE = {
@@ -95,9 +96,9 @@ def main() -> None:
     labels, base = found[FIRST][0][0], np.stack([s for _, s in found[FIRST]])
     for name, pairs in found.items():
         rows = np.stack([s for _, s in pairs])
-        auc, d = auc_interval(labels, rows), compare_auc(labels, rows, base)
+        auc, d = auc_interval(labels, rows, scale="logit"), compare_auc(labels, rows, base)
         seeds = ", ".join(f"{auc_interval(labels, row).auc:.3f}" for row in rows)
-        against = f"{d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f}) | {d.p:.3f}" if name != FIRST else " | "
+        against = f"{d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f}) | {p_text(d.p)}" if name != FIRST else " | "
         print(f"| {name} | {auc.auc:.3f} ({auc.low:.3f} to {auc.high:.3f}) | {seeds} | {against} |")
 
 
