@@ -56,8 +56,8 @@ def test_every_preset_parses_and_a_word_overrides_it(preset, name):
 
 def test_presets_never_mix_the_learning_rates_of_lars_and_adamw():
     for content in cli.presets().values():
-        settings = content["pretrain"]
-        if settings["optimizer"] == "adamw":
+        settings = content.get("pretrain", {})
+        if settings.get("optimizer") == "adamw":
             assert (settings.get("lr") or 0) <= 0.01
 
 

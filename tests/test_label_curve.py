@@ -92,7 +92,7 @@ def test_the_table_holds_what_the_runs_left(curve):
     for (arm, count), row in table(curve).items():
         with (curve / "runs" / f"{arm}-{count}-seed0" / "predictions.csv").open(newline="") as file:
             lines = list(csv.DictReader(file))
-        expected = auc_interval([int(r["label"]) for r in lines], [float(r["model"]) for r in lines])
+        expected = auc_interval([int(r["label"]) for r in lines], [float(r["model"]) for r in lines], scale="logit")
         assert len(lines) == 10
         assert float(row["auc"]) == pytest.approx(expected.auc)
         assert float(row["auc_low"]) == pytest.approx(expected.low)

@@ -207,7 +207,7 @@ def test_the_target_moves_after_optimiser_steps_only(tmp_path):
     progress = []
     pretraining.method.after_step = progress.append
     clips = torch.randint(0, 255, (16, 2, 256, 256), dtype=torch.uint8)
-    dataset = torch.utils.data.TensorDataset(clips, torch.arange(16))
+    dataset = torch.utils.data.TensorDataset(clips, torch.arange(16), torch.zeros(16, 2))
     trainer.fit(pretraining, torch.utils.data.DataLoader(dataset, batch_size=2))
     assert progress == [0, 0.25, 0.5, 0.75], "8 micro-batches are 4 steps, k / K for k from 0"
 

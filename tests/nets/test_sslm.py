@@ -15,7 +15,7 @@ def encoder() -> SSLMEncoder:
 
 def test_the_published_width_has_the_number_of_weights_counted_by_hand():
     with torch.device("meta"):
-        encoder, head = SSLMEncoder(), SSLMHead(4096)
+        encoder, head = SSLMEncoder(), SSLMHead(4096, 1)
     branch = 9 * 256 + 3 * 9 * 256**2 + 4 * 2 * 256  # three convolutions 256 -> 256, four batch norms
     join = 2304 * 1024 + 2 * 1024
     residual1, residual2 = 2 * (9 * 1024**2 + 2 * 1024), 2 * (9 * 2048**2 + 2 * 2048)
@@ -98,14 +98,14 @@ def test_a_convlstm_sees_neighbours_and_the_past_but_not_the_future():
         assert torch.equal(changed[step], expected)
 
 
-def test_the_head_gives_one_logit_an_exam_from_the_last_state():
+def test_the_head_gives_a_logit_for_each_task_from_the_last_state():
     torch.manual_seed(0)
-    head = SSLMHead(32)
+    head, where = SSLMHead(32, 2), torch.zeros(3, 5)
     maps = torch.randn(3, 5, 32, 2, 2)
-    logits = head(maps)
+    logits = head(maps, where)
     last = head.lstm(maps)[:, 4]
     assert last.shape == (3, 4, 2, 2)
-    torch.testing.assert_close(logits, head.linear(last.flatten(2).mean(2))[:, 0])
-    assert not torch.allclose(logits, head(maps.flip(1))), "the order of slices matters here"
+    torch.testing.assert_close(logits, head.linear(last.flatten(2).mean(2)))
+    assert not torch.allclose(logits, head(maps.flip(1), where)), "the order of slices matters here"
     logits.sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in head.parameters())
