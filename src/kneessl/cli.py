@@ -54,6 +54,12 @@ COMMANDS = {
         "train a classifier on labelled exams",
         "kneessl finetune knees --task acl --from runs/encoder --out runs/acl --preset quick",
     ),
+    "fuse": Command(
+        "kneessl.diagnosis.fuse:fuse",
+        ("models",),
+        "models of several planes as one, by out-of-fold stacking",
+        'kneessl fuse "[runs/sagittal,runs/coronal]" --out runs/fused',
+    ),
     "evaluate": Command(
         "kneessl.diagnosis.evaluate:evaluate",
         ("model", "data"),

@@ -8,6 +8,7 @@ import pytest
 from scipy.special import expit
 
 import kneessl.diagnosis.finetune as module
+from kneessl.cli import run
 from kneessl.diagnosis.crossfit import OutOfFold
 from kneessl.diagnosis.evaluate import evaluate
 from kneessl.diagnosis.finetune import finetune
@@ -45,7 +46,7 @@ def models(planes, tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     for plane in ("sagittal", "coronal"):
         finetune(planes, ["acl", "odd"], root / plane, plane=plane, **SETTINGS)
-    fuse([root / "sagittal", root / "coronal"], root / "fused")
+    run("fuse", [f"[{root / 'sagittal'},{root / 'coronal'}]", "--out", str(root / "fused")])
     return root
 
 
