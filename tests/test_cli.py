@@ -1,3 +1,4 @@
+import shlex
 import sys
 
 import pytest
@@ -26,7 +27,7 @@ def test_every_command_has_help_with_its_example(name, capsys):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_example_parses(name):
-    words = cli.COMMANDS[name].example.split()
+    words = shlex.split(cli.COMMANDS[name].example)
     assert words[:2] == ["kneessl", name]
     settings, rest = cli.take_preset(name, words[2:])
     parser, _, switches = cli.make_parser(name)
