@@ -11,11 +11,11 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from kneessl.errors import UserError
 from kneessl.evaluation import compare_auc, summarise
-from kneessl.evaluation.bootstrap import bootstrap_interval
+from kneessl.evaluation.bootstrap import bootstrap_interval, roc_area
 from kneessl.evaluation.calibration import calibration
 from kneessl.evaluation.decisions import NEVER, apply_points, lock, net_benefit
 from kneessl.report import Arm, Curve, Evaluated, Finding, Mistake, Views, write_evaluation_page
-from kneessl.report.clinical import auc, chapter
+from kneessl.report.clinical import chapter
 from kneessl.report.clinical_figures import overlay
 from kneessl.report.operating import predictive_columns, predictive_lines, splits, states_of
 from kneessl.report.subgroup_table import subgroup_tables
@@ -213,7 +213,7 @@ def test_discrimination_is_what_the_measures_say(whole):
 def test_patients_with_several_exams_are_resampled_whole(write):
     finding = a_finding(repeated=True)
     _, page = write(findings=[finding])
-    expected = bootstrap_interval(auc, finding.labels, finding.arms[0].probabilities, finding.groups)
+    expected = bootstrap_interval(roc_area, finding.labels, finding.arms[0].probabilities, finding.groups)
     assert f"{expected.value:.3f} {expected.low:.3f} to {expected.high:.3f}" in page.words
     assert "10 of 70 patients have more than one exam" in page.words
 
@@ -227,7 +227,7 @@ def test_too_few_patients_for_resampling_is_said_in_a_sentence(write):
 def test_auc_of_replicates_is_the_auc():
     rng = np.random.default_rng(3)
     labels, scores = rng.integers(0, 2, 50), rng.integers(0, 6, 50).astype(float)
-    assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert roc_area(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
 def test_states_are_those_of_the_locked_points():

@@ -14,7 +14,7 @@ from kneessl.diagnosis.model import Model, load_model
 from kneessl.diagnosis.predict import Answers, predict_split
 from kneessl.errors import UserError
 from kneessl.evaluation import Summary, summarise
-from kneessl.evaluation.decisions import StateTable, apply_points
+from kneessl.evaluation.decisions import StateTable, count_states
 from kneessl.exams.folder import ExamFolder, Plane, Split
 from kneessl.exams.splits import patient_groups
 from kneessl.files import replacing, write_text
@@ -103,7 +103,8 @@ def evaluate_models(
     common = shared_tasks(loaded, folder, split, tasks)
     used = {name: [p for p in model.planes if planes is None or p in planes] for name, model in loaded.items()}
     seen = [set().union(*(folder.exams(split, plane) for plane in own)) for own in used.values()]
-    exams = sorted(set.intersection(*seen))
+    labels_of = {task: folder.labels(split, task) for task in common}
+    exams = sorted(set.intersection(*seen, set().union(*labels_of.values())))
     groups = dict(zip(exams, patient_groups(folder, split, exams), strict=True))
     answers = {
         name: predict_split(model, folder, split, exams, f"evaluate {name}", used[name])
@@ -111,7 +112,7 @@ def evaluate_models(
     }
     results = []
     for task in common:
-        labels = folder.labels(split, task)
+        labels = labels_of[task]
         # A set of planes that too few training exams had has nothing locked, and so no answer.
         unanswered = np.isnan(np.stack([found[task].probabilities for found in answers.values()])).any(axis=0)
         rows = [i for i, exam in enumerate(exams) if exam in labels and not unanswered[i]]
@@ -157,14 +158,11 @@ def shared_tasks(models: Mapping[str, Model], folder: ExamFolder, split: str, as
     return labelled
 
 
-def states_of(model: Model, result: TaskResult, name: str) -> StateTable | None:
+def states_of(model: Model, answers: Answers, labels: np.ndarray) -> StateTable | None:
     """The locked operating points on these exams, where all were answered from the same planes."""
-    answers = result.answers[name]
-    keys = set(answers.planes)
-    if model.decisions is None or len(keys) > 1:
+    if model.decisions is None or len(set(answers.planes)) > 1:
         return None
-    points = model.decisions.decisions[result.task][keys.pop()].points
-    return apply_points(result.labels, answers.probabilities, points)
+    return count_states(labels, [state for state in answers.states if state is not None])
 
 
 def write_results(
@@ -179,7 +177,7 @@ def write_results(
             result.task: summaries[name][result.task].to_dict()
             | {
                 "decisions_sha256": model.decisions.sha256 if model.decisions else None,
-                "states": asdict(states) if (states := states_of(model, result, name)) else None,
+                "states": asdict(states) if (states := states_of(model, result.answers[name], result.labels)) else None,
             }
             for result in results
         }

@@ -78,9 +78,8 @@ def auc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95, scal
     components = _Components.of(positive, _checked_trainings(scores, positive))
     auc, error = components.mean(), components.standard_error()
     low, high = max(auc - quantile * error, 0.0), min(auc + quantile * error, 1.0)
-    if scale == "logit" and 0 < auc < 1:
-        half = quantile * error / (auc * (1 - auc))
-        low, high = float(expit(logit(auc) - half)), float(expit(logit(auc) + half))
+    if scale == "logit":
+        low, high = logit_limits(auc, error, quantile)
     return AucInterval(auc, low, high, error, level)
 
 
@@ -254,6 +253,14 @@ def _one_dimensional(values: NDArray[np.float64], what: str) -> NDArray[np.float
     if values.ndim != 1:
         raise UserError(f"{what} must be a list with one number for each exam, not of shape {values.shape}")
     return values
+
+
+def logit_limits(value: float, error: float, quantile: float) -> tuple[float, float]:
+    """Return the limits of a share, so many standard errors of its logit either way; itself where it has no error."""
+    if error == 0:
+        return value, value
+    half = quantile * error / (value * (1 - value))
+    return float(expit(logit(value) - half)), float(expit(logit(value) + half))
 
 
 def normal_quantile(level: float) -> float:

@@ -7,7 +7,7 @@ estimated from survey data", Survey Methodology 24, 1998 (effective sample size)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,8 @@ LEVEL = 0.95
 """Confidence level of every interval of a comparison."""
 
 Kind = Literal["self-supervised", "supervised", "no training"]
+Key = TypeVar("Key")
+"""Of a cell of a table: an arm, or an arm and a number of labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,8 +224,8 @@ def compare_arms(arms: Sequence[ComparedArm], reference: str = "byolmed2d") -> l
         raise UserError(f"arms must differ in name, but they are called {', '.join(names)}")
     aligned = _aligned([arm for arm in arms if arm.scored])
     labels = aligned[0].labels if aligned else np.empty(0, np.int64)
-    fine_tuned = _mean_aucs(labels, {a.name: a.fine_tuned for a in aligned if a.fine_tuned is not None}, reference)
-    frozen = _mean_aucs(labels, {a.name: a.frozen for a in aligned if a.frozen is not None}, reference)
+    fine_tuned = _readout(labels, {a.name: a.fine_tuned for a in aligned if a.fine_tuned is not None}, reference)
+    frozen = _readout(labels, {a.name: a.frozen for a in aligned if a.frozen is not None}, reference)
     accuracy = {a.name: mean_accuracy(labels, a.fine_tuned) for a in aligned if a.fine_tuned is not None}
     return [
         ComparisonRow(
@@ -296,22 +298,37 @@ def _aligned(arms: Sequence[ComparedArm]) -> list[ComparedArm]:
     return aligned
 
 
-def _mean_aucs(labels: ArrayLike, scores: Mapping[str, NDArray[np.float64]], reference: str) -> dict[str, MeanAuc]:
+def _readout(labels: ArrayLike, scores: Mapping[str, NDArray[np.float64]], reference: str) -> dict[str, MeanAuc]:
     """Summarise one readout of the arms that have it, from name to (seeds, n) scores."""
+    if reference not in scores:
+        return mean_aucs(labels, scores, {})
+    return mean_aucs(labels, scores, dict.fromkeys(scores.keys() - {reference}, scores[reference]))
+
+
+def mean_aucs(
+    labels: ArrayLike,
+    scores: Mapping[Key, NDArray[np.float64]],
+    references: Mapping[Key, NDArray[np.float64]],
+) -> dict[Key, MeanAuc]:
+    """Summarise the trainings of every cell of a table, and compare each with its reference; Holm over all of these.
+
+    Args:
+        labels: (n,) the reference standard.
+        scores: For each cell, (seeds, n).
+        references: The same of what a cell is compared with; one that is not named is not compared.
+    """
     differences = {
-        name: compare_auc(labels, rows, scores[reference], LEVEL)
-        for name, rows in scores.items()
-        if reference in scores and name != reference
+        key: compare_auc(labels, rows, references[key], LEVEL) for key, rows in scores.items() if key in references
     }
     adjusted = dict(zip(differences, holm([d.p for d in differences.values()]), strict=True))
     return {
-        name: MeanAuc(
+        key: MeanAuc(
             interval=auc_interval(labels, rows, LEVEL, scale="logit"),
             by_seed=tuple(auc_interval(labels, row).auc for row in rows),
-            difference=differences.get(name),
-            p_holm=adjusted.get(name),
+            difference=differences.get(key),
+            p_holm=adjusted.get(key),
         )
-        for name, rows in scores.items()
+        for key, rows in scores.items()
     }
 
 

@@ -9,9 +9,9 @@ biomarker validation studies", Biometrics 76, 2020 (a cohort's net benefit is a 
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -198,12 +198,27 @@ def apply_points(labels: ArrayLike, probabilities: ArrayLike, points: OperatingP
     Raises:
         UserError: the arguments are not as described above.
     """
+    probability = checked_probabilities(probabilities, checked_labels(labels))
+    return count_states(labels, [points.state(float(p)) for p in probability])
+
+
+def count_states(labels: ArrayLike, states: Sequence[State]) -> StateTable:
+    """Count what was said of exams, each by operating points that were locked for it.
+
+    Args:
+        labels: (n,) the reference standard, 0 or 1, with at least two exams of each.
+        states: (n,) what was said.
+
+    Raises:
+        UserError: the arguments are not as described above.
+    """
     positive = checked_labels(labels)
-    probability = checked_probabilities(probabilities, positive)
-    yes, no = probability >= points.rule_in, probability < points.rule_out
-    doubt = ~yes & ~no
+    if len(states) != len(positive):
+        raise UserError(f"every exam needs one label and one state, but there are {len(positive)} and {len(states)}")
+    said = np.asarray(states)
+    yes, doubt, no = (said == state for state in get_args(State))
     inside, outside = (
-        StateCounts(*(int((said & label).sum()) for said in (yes, doubt, no))) for label in (positive, ~positive)
+        StateCounts(*(int((one & label).sum()) for one in (yes, doubt, no))) for label in (positive, ~positive)
     )
     positives, negatives = int(positive.sum()), int((~positive).sum())
     called, cleared = int(yes.sum()), int(no.sum())

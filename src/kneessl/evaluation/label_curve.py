@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import auc_interval, checked_labels, compare_auc
-from kneessl.evaluation.comparison import LEVEL, MeanAuc, holm
+from kneessl.evaluation.auc import checked_labels
+from kneessl.evaluation.comparison import LEVEL, MeanAuc, mean_aucs
 
 REPLICATES = 2000
 """Resamples behind an interval of the labels needed."""
@@ -156,21 +156,8 @@ def _mean_aucs(
     rows = {
         (arm, k): np.stack(list(cell.values())) for arm, cells in arms.items() for k, cell in enumerate(cells) if cell
     }
-    differences = {
-        (arm, k): compare_auc(labels, scores, rows[reference, k], LEVEL)
-        for (arm, k), scores in rows.items()
-        if arm != reference and (reference, k) in rows
-    }
-    adjusted = dict(zip(differences, holm([d.p for d in differences.values()]), strict=True))
-    return {
-        key: MeanAuc(
-            interval=auc_interval(labels, scores, LEVEL, scale="logit"),
-            by_seed=tuple(auc_interval(labels, row).auc for row in scores),
-            difference=differences.get(key),
-            p_holm=adjusted.get(key),
-        )
-        for key, scores in rows.items()
-    }
+    compared = [(arm, k) for arm, k in rows if arm != reference and (reference, k) in rows]
+    return mean_aucs(labels, rows, {(arm, k): rows[reference, k] for arm, k in compared})
 
 
 def _all_needed(

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
 
-from kneessl.evaluation.auc import checked_labels, checked_scores, normal_quantile
+from kneessl.evaluation.auc import checked_labels, checked_scores, logit_limits, normal_quantile
 from kneessl.evaluation.bootstrap import checked_patients, jackknife
 
 
@@ -62,10 +61,7 @@ def auprc_interval(
     value = average_precision(truth, values)
     parts = jackknife(lambda kept: average_precision(truth[kept], values[kept]), checked_patients(positive, groups))
     error = float(np.sqrt(sum((part**2).sum() * len(part) / (len(part) - 1) for part in parts)))
-    low, high = value, value
-    if error > 0:
-        half = quantile * error / (value * (1 - value))
-        low, high = float(expit(logit(value) - half)), float(expit(logit(value) + half))
+    low, high = logit_limits(value, error, quantile)
     return AuprcInterval(value, low, high, error, float(positive.mean()), level)
 
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from kneessl.errors import UserError
 from kneessl.evaluation import THRESHOLD, AucDifference, Summary, compare_auc, summarise
 from kneessl.evaluation.abstention import RiskCoverage, risk_coverage
-from kneessl.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_interval
+from kneessl.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_interval, roc_area
 from kneessl.evaluation.calibration import Calibration, calibration, reliability
-from kneessl.evaluation.decisions import net_benefit
+from kneessl.evaluation.decisions import StateTable, net_benefit
 from kneessl.evaluation.precision import AuprcInterval, auprc_interval
 from kneessl.report import clinical_figures, wording
 from kneessl.report.content import Arm, Finding, Mistake
@@ -21,7 +21,6 @@ from kneessl.report.operating import (
     LockedPoints,
     PredictiveLine,
     Split,
-    States,
     locked_points,
     marks_of,
     predictive_columns,
@@ -84,7 +83,7 @@ class Result:
     """The same over resampled patients, in words; empty where every patient has one exam."""
     scores: Picture
     splits: list[Split]
-    states: States | None
+    states: StateTable | None
     points: list[LockedPoints]
     calibrated: Calibrated
     risk: RiskCoverage
@@ -202,12 +201,12 @@ def _result(finding: Finding, arm: Arm, index: int, repeated: bool) -> Result:
     no_clustered = no_difference = ""
     if groups is not None:
         clustered, no_clustered = _attempt(
-            "the AUROC over patients", lambda: _resampled(bootstrap_interval(auc, labels, scores, groups))
+            "the AUROC over patients", lambda: _resampled(bootstrap_interval(roc_area, labels, scores, groups))
         )
     if groups is not None and index:
         difference, no_difference = _attempt(
             "the difference over patients",
-            lambda: _difference(bootstrap_difference(auc, labels, scores, first, groups)),
+            lambda: _difference(bootstrap_difference(roc_area, labels, scores, first, groups)),
         )
     summary = summarise(labels, arm.probabilities, THRESHOLD)
     return Result(
@@ -228,13 +227,6 @@ def _result(finding: Finding, arm: Arm, index: int, repeated: bool) -> Result:
         predictive=predictive_lines(rows, finding.prevalences),
         mistakes=_mistakes(summary, arm),
     )
-
-
-def auc(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
-    """The share of positive-negative pairs in the right order, ties half: as in `auc_interval`, without the rest."""
-    positive, negative = scores[labels == 1], np.sort(scores[labels == 0])
-    twice = np.searchsorted(negative, positive, "left") + np.searchsorted(negative, positive, "right")
-    return float(twice.sum() / (2 * len(positive) * len(negative)))
 
 
 def _attempt(figure: str, make: Callable[[], tuple[str, str]]) -> tuple[tuple[str, ...], str]:

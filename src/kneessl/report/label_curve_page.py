@@ -12,22 +12,13 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from kneessl.evaluation.label_curve import CurvePoint
 from kneessl.files import replacing, write_text
 from kneessl.report import figures, wording
-from kneessl.report.figures import COLOURS, DASHES
 from kneessl.report.label_curve_table import by_labels, needed_text
+from kneessl.report.strips import Key, key
 from kneessl.report.template import render
 
 _BESIDE = 0.012
 """How far the bars of neighbouring arms stand apart, as a share of the axis."""
 _DOTS_PER_INCH = 200
-
-
-@dataclass(frozen=True)
-class _Key:
-    """How an arm is drawn."""
-
-    name: str
-    colour: str
-    dashes: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +91,7 @@ def write_label_curve_png(path: Path, points: Sequence[CurvePoint]) -> None:
     """Write the page's figure as PNG, with the arms' names in it."""
     with _drawn(points) as figure, replacing(path) as partial:
         axes = figure.axes[0]
-        names = [key.name for key in _keys(points)]
+        names = [one.name for one in _keys(points)]
         legend = figure.legend(
             axes.get_lines()[: len(names)], names, loc="outside upper left", ncols=4, frameon=False, handlelength=4
         )
@@ -109,9 +100,8 @@ def write_label_curve_png(path: Path, points: Sequence[CurvePoint]) -> None:
         figure.savefig(partial, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
 
 
-def _keys(points: Sequence[CurvePoint]) -> list[_Key]:
-    names = list(dict.fromkeys(point.arm for point in points))
-    return [_Key(name, COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]) for k, name in enumerate(names)]
+def _keys(points: Sequence[CurvePoint]) -> list[Key]:
+    return [key(name, k) for k, name in enumerate(dict.fromkeys(point.arm for point in points))]
 
 
 @contextmanager
@@ -125,15 +115,15 @@ def _drawn(points: Sequence[CurvePoint]) -> Iterator[Figure]:
     keys = _keys(points)
     with figures.canvas(7.6, 4.6) as (figure, axes):
         axes.set_xscale("log")
-        for key in keys:
-            axes.plot([], [], color=key.colour, linestyle=figures.linestyle(key.dashes), marker="o", markersize=5)
-        for k, key in enumerate(keys):
-            own = [(point.labels, point.auc) for point in points if point.arm == key.name and point.auc]
+        for one in keys:
+            axes.plot([], [], color=one.colour, linestyle=figures.linestyle(one.dashes), marker="o", markersize=5)
+        for k, one in enumerate(keys):
+            own = [(point.labels, point.auc) for point in points if point.arm == one.name and point.auc]
             beside = span ** (_BESIDE * (k - (len(keys) - 1) / 2))
             at = [labels * beside for labels, _ in own]
             for x, (_, auc) in zip(at, own, strict=True):
-                axes.plot([x] * len(auc.by_seed), auc.by_seed, "o", color=key.colour, alpha=0.35, markersize=3.5, mew=0)
-                axes.plot([x, x], [auc.interval.low, auc.interval.high], color=key.colour, linewidth=1.2, alpha=0.8)
+                axes.plot([x] * len(auc.by_seed), auc.by_seed, "o", color=one.colour, alpha=0.35, markersize=3.5, mew=0)
+                axes.plot([x, x], [auc.interval.low, auc.interval.high], color=one.colour, linewidth=1.2, alpha=0.8)
             axes.get_lines()[k].set_data(at, [auc.interval.auc for _, auc in own])
             axes.get_lines()[k].set_zorder(3)
         axes.axhline(0.5, color="#8b949e", linewidth=1, linestyle=(0, (1, 2)))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneessl.evaluation import THRESHOLD, Proportion
-from kneessl.evaluation.decisions import NEVER, OperatingPoints, StateCounts
+from kneessl.evaluation.decisions import NEVER, OperatingPoints, StateTable, count_states
 from kneessl.evaluation.predictive import PredictiveValues, predictive_values, sample_predictive_values
 from kneessl.report import wording
 from kneessl.report.clinical_figures import Mark
@@ -104,15 +104,6 @@ def _predictive_cell(row: Split, figure: str, prevalence: float) -> tuple[str, .
 
 
 @dataclass(frozen=True)
-class States:
-    """How many exams of each label got each answer at the locked points."""
-
-    positive: StateCounts
-    negative: StateCounts
-    doubt: Proportion
-
-
-@dataclass(frozen=True)
 class LockedPoints:
     """The operating points of one set of planes, in words."""
 
@@ -137,20 +128,12 @@ def splits(arm: Arm, labels: NDArray[np.int64]) -> list[Split]:
     return rows
 
 
-def states_of(arm: Arm, labels: NDArray[np.int64]) -> States | None:
+def states_of(arm: Arm, labels: NDArray[np.int64]) -> StateTable | None:
     """Count yes, doubt and no by label; None where nothing is locked with the model.
 
-    The same as `kneessl.evaluation.decisions.apply_points` where all exams have the same planes; where they differ,
-    each exam's answer is that of its own planes' points.
+    Where exams differ in planes, each one's answer is that of its own planes' points.
     """
-    if not arm.states:
-        return None
-    states = np.array(arm.states)
-    inside, outside = (
-        StateCounts(*(int((states[labels == label] == said).sum()) for said in ("yes", "doubt", "no")))
-        for label in (1, 0)
-    )
-    return States(inside, outside, Proportion.of(int((states == "doubt").sum()), len(states)))
+    return count_states(labels, arm.states) if arm.states else None
 
 
 def locked_points(arm: Arm) -> list[LockedPoints]:
