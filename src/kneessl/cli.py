@@ -36,7 +36,7 @@ COMMANDS = {
     "import": Command(
         "kneessl.exams.importer:import_exams",
         ("src", "out"),
-        "turn DICOM, NIfTI or .npy volumes into an exam folder",
+        "turn DICOM, NIfTI, .npy volumes or KneeMRI into an exam folder",
         "kneessl import dicom_folder knees",
     ),
     "check": Command(

@@ -12,18 +12,17 @@ import jsonargparse
 import numpy as np
 import yaml
 
-from kneessl.diagnosis.classifier import NETWORKS, NetworkName, build_classifier
-from kneessl.diagnosis.finetune import adapt, linear_network, read_start
-from kneessl.diagnosis.labels import labelled_exams
-from kneessl.diagnosis.recipes import Recipe
+from kneessl.diagnosis.classifier import NETWORKS, NetworkName
+from kneessl.diagnosis.finetune import adapt, chosen_network, read_start, start_classifier
+from kneessl.diagnosis.labels import FEWEST as FEWEST_OF_A_CLASS
+from kneessl.diagnosis.labels import label_subset, labelled_exams
+from kneessl.diagnosis.recipes import OF_RECIPE, Recipe
 from kneessl.errors import UserError
 from kneessl.evaluation.label_curve import CurvePoint, Scores, label_curve
 from kneessl.evaluation.probe import require_probe_labels
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.files import write_text
 from kneessl.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, predictions, run_all
-from kneessl.nets.encoder import load_encoder
-from kneessl.nets.weights import load_weights
 from kneessl.report.describe import data_note
 from kneessl.report.label_curve_page import write_label_curve_page, write_label_curve_png
 from kneessl.report.label_curve_table import label_curve_table, write_label_curve_csv
@@ -34,8 +33,8 @@ RANDOM = "random"
 WEIGHTS = "weights"
 """The arm that starts from a file, such as ImageNet's weights."""
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 1.0)
-FEWEST = 4
-"""Labels that `label_subset` can still choose two of each class from."""
+FEWEST = 2 * FEWEST_OF_A_CLASS
+"""Labels that `label_subset` can still choose enough of each class from."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,13 @@ def run_label_curve(
         )
     starts = name_starts([from_run] if isinstance(from_run, Path) else from_run or [], weights)
     values = check_settings("finetune", finetune or {}, (*OWN_OF_FINETUNE, "weights", "labels", "labels_seed"))
-    recipe = check_starts(starts, values)
-    labelled, _ = labelled_exams(folder, [task], plane, None, 0)
+    network, recipe = check_starts(starts, values)
+    labelled, truth = labelled_exams(folder, [task], plane, None, 0)
     counts = count_labels(fractions or list(FRACTIONS), len(labelled))
     for count in counts:
-        _, truth = labelled_exams(folder, [task], plane, count, 0)
+        chosen = label_subset(truth[:, 0], count, 0)
         if values.frozen:
-            enough_to_probe(truth[:, 0], count)
+            enough_to_probe(truth[chosen, 0], count)
     todo = [
         Job(
             arm, count, seed, out / "runs" / f"{arm}-{count}-seed{seed}", data, task, plane, tuple(start),
@@ -152,7 +151,7 @@ def run_label_curve(
         reference=RANDOM,
         settings={
             "starts": {arm: " ".join(start) or "random weights" for arm, start in starts.items()},
-            "fine-tuning": plain(finetune or {}) | {"network": network_of(values, {})},
+            "fine-tuning": plain(finetune or {}) | {"network": network},
             "epochs by labels": {str(count): epochs_for(recipe, count, least_steps) for count in counts},
         },
         commands=[shlex.join(["kneessl", *sys.argv[1:]])],
@@ -180,39 +179,30 @@ def name_starts(runs: list[Path], weights: Path | None) -> dict[str, Words]:
     return starts
 
 
-def network_of(values: jsonargparse.Namespace, start: Mapping[str, Any]) -> NetworkName:
-    """The network that is fine-tuned under these settings from the run whose record is `start`, as by `finetune`."""
-    network = values.network or start.get("network", "resnet18")
-    return linear_network(network, values.head) if values.frozen else network
-
-
-def check_starts(starts: Mapping[str, Words], values: jsonargparse.Namespace) -> Recipe:
-    """Load every start once, so that one that does not fit ends here, and give the recipe that they all have.
+def check_starts(starts: Mapping[str, Words], values: jsonargparse.Namespace) -> tuple[NetworkName, Recipe]:
+    """Load every start once, so that one that does not fit ends here; the network and recipe that they all have.
 
     Raises:
         UserError: a run or file that is missing or of another network than the others, or a setting out of range.
     """
-    network = network_of(values, {})
+    network = chosen_network(values.network, values.head, values.frozen, {})
     if network not in NETWORKS or NETWORKS[network].frozen or network == "sslm_linear":
         raise UserError(f"network {network} cannot start from random weights, with which a label curve compares")
-    given = ("slices", "epochs", "batch", "lr", "schedule", "balance", "focal", "layer_decay", "ema")
-    recipe = adapt(network, {name: values[name] for name in given}, values.size, 1)
+    recipe = adapt(network, {name: values[name] for name in OF_RECIPE}, values.size, 1)
     for arm, start in starts.items():
         if not start:
             continue
-        option, path = start[0], Path(start[1])
-        record = read_start(path, None) if option == "--from" else {}
-        if network_of(values, record) != network:
+        path = Path(start[1])
+        run, file = (path, None) if start[0] == "--from" else (None, path)
+        record = read_start(run, None)
+        if chosen_network(values.network, values.head, values.frozen, record) != network:
             raise UserError(
                 f"{path} is of network {record['network']}, and random weights are of {network}; a label curve "
                 "compares starts of one network"
             )
-        classifier = build_classifier(network, values.head, 1, {})
-        if option == "--from":
-            load_encoder(classifier.encoder, path / "encoder.safetensors")
-        else:
-            print(f"{arm}: {load_weights(classifier.encoder.trunk, path)}")  # type: ignore[arg-type]
-    return recipe
+        if taken := start_classifier(network, values.head, 1, run, file)[1]:
+            print(f"{arm}: {taken}")
+    return network, recipe
 
 
 def count_labels(fractions: list[float], labelled: int) -> list[int]:

@@ -124,6 +124,20 @@ def read_record(run: Path) -> dict[str, Any]:
     return record
 
 
+def read_config(run: Path) -> dict[str, Any]:
+    """The settings of a run, from its `config.yaml`; none where a model travels without it."""
+    path = run / "config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of a run's `metrics.csv`; none where a model travels without it."""
+    if not (run / "metrics.csv").is_file():
+        return []
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
 def peak_memory() -> int:
     """Most bytes that this process has held: of the GPU where there is one, else of main memory."""
     if torch.cuda.is_available():

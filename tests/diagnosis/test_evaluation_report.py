@@ -63,7 +63,7 @@ def a_plane(out, folder, plane, head="max", seed=0, folds=True):
     if folds:
         logits = np.random.default_rng(seed).normal(size=(len(exams), 2))
         truth = np.array([[i % 2, i // 2 % 2] for i in range(len(exams))])
-        lock_plane(out, OutOfFold(TASKS, exams, np.arange(len(exams)) // 4, truth, logits))
+        lock_plane(out, plane, OutOfFold(TASKS, exams, np.arange(len(exams)) // 4, truth, logits))
     return out
 
 

@@ -8,15 +8,16 @@ import torch
 
 from kneessl.diagnosis import localise as room
 from kneessl.diagnosis.classifier import build_classifier
-from kneessl.diagnosis.explain import Explanation
-from kneessl.diagnosis.localise import Found, chosen_examples, falls, groups, localise, region_of
+from kneessl.diagnosis.examples import chosen_examples
+from kneessl.diagnosis.found import Found, region_of
+from kneessl.diagnosis.localise import falls, groups, localise
 from kneessl.diagnosis.locked import write_decisions
 from kneessl.diagnosis.model import load_model
 from kneessl.errors import UserError
 from kneessl.evaluation.localisation import Outcome, Outcomes
 from kneessl.exams.folder import ExamFolder
 from kneessl.exams.lesions import COLUMNS, read_lesions
-from kneessl.exams.phantom.command import LESION_COLUMNS, phantom
+from kneessl.exams.phantom.command import phantom
 from kneessl.nets.encoder import save_weights
 from kneessl.training import write_record
 from kneessl.views.preprocess import Preprocessing
@@ -127,9 +128,7 @@ def test_a_map_that_is_the_lesion_always_hits_and_one_beside_it_never(fused, pha
 
 def test_hiding_what_a_model_sees_lowers_its_score_more_than_hiding_beside_it(fused, monkeypatch):
     """A stand-in for the model, whose logit is how much of a series is white: only the lesion is."""
-    monkeypatch.setattr(
-        room, "explain", lambda model, series, task: Explanation(float((series > 200).mean()), np.zeros(0), True)
-    )
+    monkeypatch.setattr(room, "series_logits", lambda model, series: np.full(len(model.tasks), (series > 200).mean()))
     series = np.random.default_rng(0).integers(80, 120, (10, 256, 256)).astype(np.uint8)
     series[4:6, 120:131, 100:121] = 250
     model = load_model(fused / "sagittal").planes["sagittal"]
@@ -190,16 +189,16 @@ def test_a_folder_without_lesions_is_refused(fused, knees, tmp_path):
 
 
 def test_the_reader_knows_the_phantom_s_columns(phantoms):
-    assert COLUMNS == LESION_COLUMNS
     with (phantoms / "lesions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
     assert [{k: str(v) for k, v in vars(box).items()} for box in read_lesions(phantoms)] == rows
     assert read_lesions(phantoms)[0].area == (int(rows[0]["row_max"]) - int(rows[0]["row_min"]) + 1) * (
         int(rows[0]["column_max"]) - int(rows[0]["column_min"]) + 1
     )
 
 
-HEADER = ",".join(LESION_COLUMNS)
+HEADER = ",".join(COLUMNS)
 LINE = "valid,0001,sagittal,3,acl,gap,10,20,30,40"
 
 

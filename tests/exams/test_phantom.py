@@ -8,7 +8,7 @@ import pytest
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, ExamFolder
-from kneessl.exams.phantom.command import LESION_COLUMNS, TASKS, Plan, draw_knee, phantom, plan_exams, scan_knee
+from kneessl.exams.phantom.command import TASKS, Plan, draw_knee, phantom, plan_exams, scan_knee
 from kneessl.exams.phantom.lesions import ACL_KINDS, MENISCUS_KINDS, OTHER_KINDS, draw_lesions
 
 EXAMS = 6
@@ -22,6 +22,12 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("phantom") / "knees"
     phantom(out, exams=EXAMS, seed=3, valid_fraction=1 / 3, acl=0.5, meniscus=0.5, workers=1)
     return ExamFolder(out)
+
+
+LESION_COLUMNS = (
+    *("split", "exam", "plane", "slice", "finding", "kind"),
+    *("row_min", "row_max", "column_min", "column_max"),
+)
 
 
 def read_lesions(root: Path) -> list[dict[str, str]]:

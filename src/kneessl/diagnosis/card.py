@@ -12,10 +12,9 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from kneessl import __version__
-from kneessl.diagnosis.locked import DECISIONS
+from kneessl.diagnosis.locked import DECISIONS, plane_folders
 from kneessl.errors import UserError
-from kneessl.exams.folder import PLANES
-from kneessl.training import read_record
+from kneessl.training import read_config, read_record
 
 MODEL_CARD = "MODEL_CARD.md"
 """Beside the weights, in a model's run folder."""
@@ -132,8 +131,7 @@ def model_card(folder: Path, exported: bool = False) -> str:
     """
     record = read_record(folder)
     fused = record.get("kind") == "fuse"
-    runs = [folder / plane for plane in PLANES if (folder / plane).is_dir()] if fused else [folder]
-    records = {run: read_record(run) for run in runs}
+    records = {run: read_record(run) for run in plane_folders(folder)}
     try:
         made = [how_made(one, read_config(run)) for run, one in records.items()]
         tasks = next(list(one["tasks"]) if "tasks" in one else [one["task"]] for one in records.values())
@@ -222,9 +220,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not readable JSON; run `kneessl evaluate` again, or remove it") from error
-
-
-def read_config(run: Path) -> Mapping[str, Any]:
-    """The settings of a run; none where it travels without them."""
-    path = run / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,14 +1,13 @@
 """The report of an evaluation: gathers what models, their run folders and the exam folder tell, and has it laid out."""
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from scipy.special import expit
 
+from kneessl.diagnosis.locked import plane_folders
 from kneessl.diagnosis.mistakes import heat_text, worst_mistakes
 from kneessl.diagnosis.model import Model
 from kneessl.diagnosis.predict import Answers
@@ -18,7 +17,7 @@ from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane
 from kneessl.report import Arm, Curve, Evaluated, Finding, Views, write_evaluation_page
 from kneessl.report.content import Place
 from kneessl.report.describe import data_note, data_rows, show_views
-from kneessl.training import data_hash, read_record
+from kneessl.training import data_hash, read_config, read_metrics, read_record
 from kneessl.views.augment import View
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def where_tested(index: tuple[str, Path], folder: ExamFolder, split: str) -> tup
 def trained_on(path: Path, folder: ExamFolder) -> bool | None:
     """Whether a model was trained on exams of this folder, by its path or by the series' hash; None if not recorded."""
     known = False
-    for run in plane_runs(path):
+    for run in plane_folders(path):
         record, config = read_record(run), read_config(run)
         exams, plane, digest = (record.get(name) for name in ("labelled_exams", "plane", "data_sha256"))
         if config.get("data"):
@@ -138,11 +137,6 @@ def trained_on(path: Path, folder: ExamFolder) -> bool | None:
             if there and data_hash(folder, "train", plane, exams) == digest:
                 return True
     return False if known else None
-
-
-def plane_runs(path: Path) -> list[Path]:
-    """The run folder of each plane's model: a fused model's subfolders, or the folder itself."""
-    return [path / plane for plane in PLANES if (path / plane / "run.json").is_file()] or [path]
 
 
 def count_rows(
@@ -192,7 +186,7 @@ def count_text(folder: ExamFolder, split: str, results: "Sequence[TaskResult]") 
 
 def model_rows(name: str, path: Path, model: Model) -> Iterator[dict[str, str | int]]:
     """One row for each plane's network of a model: what it is, what it learned from, and how it was prepared."""
-    for run, plane in zip(plane_runs(path), model.planes.values(), strict=True):
+    for run, plane in zip(plane_folders(path), model.planes.values(), strict=True):
         record = read_record(run)
         versions = record.get("versions", {})
         kept = plane.preprocessing
@@ -347,7 +341,7 @@ def runs_behind(paths: Mapping[str, Path], models: Mapping[str, Model]) -> dict[
     """Every training run that went into `models`: pre-training runs first, where they still exist."""
     before, after = {}, {}
     for name, path in paths.items():
-        runs = plane_runs(path)
+        runs = plane_folders(path)
         for run, plane in zip(runs, models[name].planes, strict=True):
             what = name if len(runs) == 1 else f"{name}, {plane}"
             start = read_config(run).get("from_run")
@@ -355,17 +349,3 @@ def runs_behind(paths: Mapping[str, Path], models: Mapping[str, Model]) -> dict[
                 before[f"pre-training of {what}"] = Path(start)
             after[f"fine-tuning of {what}"] = run
     return before | after
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """The settings of a run, from its `config.yaml`; none where a model travels without it."""
-    path = run / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The lines of a run's `metrics.csv`; none where a model travels without it."""
-    if not (run / "metrics.csv").is_file():
-        return []
-    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -1,6 +1,7 @@
 """Where a model looks: what each position of each slice adds to one task's logit."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,9 +11,7 @@ from kneessl.diagnosis.heads import Explained
 from kneessl.diagnosis.model import PlaneModel
 from kneessl.diagnosis.predict import whole_clip
 from kneessl.exams.folder import SIDE
-from kneessl.nets.alexnet import AlexNet
-from kneessl.nets.encoder import ClipEncoder, SliceEncoder
-from kneessl.nets.sslm import SSLMEncoder
+from kneessl.nets.encoder import Grid
 from kneessl.views.preprocess import central
 
 
@@ -82,32 +81,15 @@ def grad_cam(head: nn.Module, maps: Tensor, where: Tensor, index: int) -> tuple[
     return logit.detach(), (weights * maps.detach()).sum(2)[0].relu()
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Where the cells of an encoder's maps lie on its picture, along either axis, in its pixels."""
-
-    first: float
-    """Centre of the first cell's receptive field; 0 is the centre of the first pixel."""
-    step: float
-    """From one cell's centre to the next."""
-
-
-GRIDS: dict[type[nn.Module], Grid] = {
-    ClipEncoder: Grid(0, 32),
-    SliceEncoder: Grid(0, 32),
-    AlexNet: Grid(31, 32),
-    # The two ways through each reduction block differ by half a pixel of theirs; this is their middle.
-    SSLMEncoder: Grid(4.5, 16),
-}
-"""Follows from kernels, strides and paddings. Spreading a map evenly over the picture instead, as is common, would be
-half a cell off for a ResNet, whose first cells are centred on the picture's border: 18 pixels of 256 at the usual size,
-more than a meniscal tear is high."""
+def grid_of(model: PlaneModel) -> Grid:
+    """Where the cells of a model's maps lie on what it looks at."""
+    return cast(Grid, model.classifier.encoder.grid)
 
 
 def cell(model: PlaneModel) -> float:
     """From one cell's centre to the next, in pixels of the series."""
     looked_at = central(SIDE, model.preprocessing.field)
-    return GRIDS[type(model.classifier.encoder)].step * (looked_at.stop - looked_at.start) / model.preprocessing.size
+    return grid_of(model).step * (looked_at.stop - looked_at.start) / model.preprocessing.size
 
 
 def heat(explanation: Explanation, model: PlaneModel, side: int = SIDE) -> np.ndarray:
@@ -127,7 +109,7 @@ def heat(explanation: Explanation, model: PlaneModel, side: int = SIDE) -> np.nd
 
 def _spread(model: PlaneModel, side: int, cells: int) -> np.ndarray:
     """Along one axis, what each cell's value counts at each pixel: float32 `(side, cells)`."""
-    grid, looked_at = GRIDS[type(model.classifier.encoder)], central(side, model.preprocessing.field)
+    grid, looked_at = grid_of(model), central(side, model.preprocessing.field)
     count = looked_at.stop - looked_at.start
     seen = (np.arange(count) + 0.5) * (model.preprocessing.size / count) - 0.5
     place = ((seen - grid.first) / grid.step).clip(0, cells - 1)

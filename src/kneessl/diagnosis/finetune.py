@@ -4,10 +4,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from kneessl.diagnosis.card import MODEL_CARD, model_card
 from kneessl.diagnosis.classifier import NETWORKS, Classifier, NetworkName, build_classifier
@@ -19,7 +20,7 @@ from kneessl.diagnosis.locked import lock_plane
 from kneessl.diagnosis.model import load_plane
 from kneessl.diagnosis.mrnet import WholeSeries
 from kneessl.diagnosis.predict import plane_logits
-from kneessl.diagnosis.recipes import RECIPES, Balance, Recipe, Schedule
+from kneessl.diagnosis.recipes import OF_RECIPE, RECIPES, Balance, Recipe, Schedule
 from kneessl.diagnosis.tuning import FineTuning, layer_groups
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder, Plane
@@ -118,11 +119,8 @@ def finetune(
     if not tasks or len(set(tasks)) < len(tasks):
         raise UserError(f"task is {task}; name one, or several different ones such as [acl,meniscus]")
     start = read_start(from_run, weights)
-    network = network or start.get("network", "resnet18")
-    if frozen:
-        network = linear_network(network, head)
-    given = {"slices": slices, "epochs": epochs, "batch": batch, "lr": lr, "schedule": schedule, "balance": balance,
-             "focal": focal, "layer_decay": layer_decay, "ema": ema, "freeze_bn": freeze_bn or None}  # fmt: skip
+    network = chosen_network(network, head, frozen, start)
+    given = {name: asked[name] for name in OF_RECIPE}
     recipe = adapt(network, given, size, len(tasks))
     own = {k: getattr(recipe, k) for k in given}
     settings = asked | {"network": network, "head": head or NETWORKS[network].head} | own
@@ -141,15 +139,14 @@ def finetune(
     if start and (start["plane"], start["fingerprint"]) != (plane, fingerprint):
         print(f"note: {from_run} was pre-trained on {start['plane']} slices, preprocessing {start['fingerprint']}; "
               f"this is {plane}, {fingerprint}", file=sys.stderr)  # fmt: skip
-    for exam in exams:
-        folder.series("train", plane, exam)  # one that cannot be read ends it here, before a run begins
+    folder.require_readable("train", plane, exams)
     open_run(out, settings, resume)
     logits = np.full(truth.shape, np.nan)
     for k in range(folds):
         logits[fold_of == k] = held_out(job, fold_of == k, out / "folds" / str(k), f"fold {k + 1} of {folds}")
     train(job, classifier, np.arange(len(exams)), out, f"fine-tune {', '.join(tasks)}")
     if folds:
-        lock_plane(out, OutOfFold(tasks, exams, fold_of, truth, logits))
+        lock_plane(out, plane, OutOfFold(tasks, exams, fold_of, truth, logits))
     write_text(out / MODEL_CARD, model_card(out))
     print(f"model: {out}\nnext:  kneessl evaluate {out} {data}")
 
@@ -176,21 +173,28 @@ class Job:
     seed: int
 
     def classifier(self) -> Classifier:
-        """A new one, its encoder from a run or a file if named, all else from the seed.
-
-        Raises:
-            UserError: the weights cannot be read, or are of another network.
-        """
+        """A new one, all of it that no run or file holds from the seed; see `start_classifier`."""
         torch.manual_seed(self.seed)
-        path = None if self.from_run is None else self.from_run / "encoder.safetensors"
-        tensors = {} if path is None else read_tensors(path)
-        classifier = build_classifier(self.network, self.head, len(self.tasks), tensors)
-        if path is not None:
-            load_encoder(classifier.encoder, path)
-        if self.weights is not None:
-            print(load_weights(classifier.encoder.trunk, self.weights))  # type: ignore[arg-type]
+        classifier, taken = start_classifier(self.network, self.head, len(self.tasks), self.from_run, self.weights)
+        if taken:
+            print(taken)
         layer_groups(classifier, self.recipe.lr, self.recipe.layer_decay)  # it says so where there are no layers
         return classifier
+
+
+def start_classifier(
+    network: NetworkName, head: HeadName | None, tasks: int, from_run: Path | None, weights: Path | None
+) -> tuple[Classifier, str]:
+    """A classifier with random weights, its encoder's from a run or a file if named, and what was taken of the file.
+
+    Raises:
+        UserError: the weights cannot be read, or are of another network.
+    """
+    path = None if from_run is None else from_run / "encoder.safetensors"
+    classifier = build_classifier(network, head, tasks, {} if path is None else read_tensors(path))
+    if path is not None:
+        load_encoder(classifier.encoder, path)
+    return classifier, "" if weights is None else load_weights(cast(nn.Module, classifier.encoder.trunk), weights)
 
 
 def train(job: Job, classifier: Classifier, chosen: np.ndarray, out: Path, title: str) -> None:
@@ -254,6 +258,18 @@ def read_start(from_run: Path | None, weights: Path | None) -> dict[str, Any]:
 
 LINEAR: dict[str, NetworkName] = {"resnet18": "resnet18", "sslm": "sslm_linear", "sslm_linear": "sslm_linear"}
 """Which classifier reads a network's frozen features by one linear layer."""
+
+
+def chosen_network(
+    network: NetworkName | None, head: HeadName | None, frozen: bool, start: Mapping[str, Any]
+) -> NetworkName:
+    """The network asked for, or that of the run whose record is `start`; to read frozen features, its linear one.
+
+    Raises:
+        UserError: as `linear_network`.
+    """
+    network = network or start.get("network", "resnet18")
+    return linear_network(network, head) if frozen else network
 
 
 def linear_network(network: NetworkName, head: HeadName | None) -> NetworkName:

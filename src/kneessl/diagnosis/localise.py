@@ -3,33 +3,24 @@
 import csv
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from tqdm import tqdm
 
-from kneessl.diagnosis.explain import Explanation, cell, explain, heat
+from kneessl.diagnosis.examples import write_examples
+from kneessl.diagnosis.explain import cell, explain, heat
+from kneessl.diagnosis.found import Found, Result, has, region_of
 from kneessl.diagnosis.model import PlaneModel, load_model
+from kneessl.diagnosis.predict import series_logits
 from kneessl.errors import UserError
 from kneessl.evaluation.localisation import (
     Boxes,
     Falls,
-    Outcome,
     Outcomes,
-    Point,
     Rate,
-    Region,
     clipped,
     elsewhere,
     hidden,
@@ -37,47 +28,13 @@ from kneessl.evaluation.localisation import (
     lesion_mask,
     peak,
 )
-from kneessl.exams.folder import SIDE, ExamFolder, Plane, Split
+from kneessl.exams.folder import ExamFolder, Split
 from kneessl.exams.lesions import LesionBox, read_lesions
 from kneessl.files import replacing, write_text
-from kneessl.views.preprocess import central
 
+MEASURES = tuple(f.name for f in fields(Outcomes))
 GAP = 2
 """Pixels that a moved box keeps from any lesion."""
-SHOWN = 4
-"""Exams of a task in a plane that `examples.png` shows."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a model makes of one exam that has the finding on at least one slice of the plane."""
-
-    exam: str
-    kinds: tuple[str, ...]
-    """Of its lesions of the finding."""
-    area: float
-    """Of the largest box; in mm^2, or in pixels where the folder does not know millimetres."""
-    logit: float
-    """Without test-time shifts."""
-    point: Point
-    """The highest pixel: slice, row, column."""
-    outcomes: Outcomes
-    fall: float | None
-    """How far the logit falls with the lesion hidden; None where no control fits beside it, or it lies out of sight."""
-    control_fall: float | None
-
-
-@dataclass(frozen=True)
-class Result:
-    """One task in one plane."""
-
-    plane: Plane
-    task: str
-    exact: bool
-    """Exact class activation, or Grad-CAM."""
-    margin: int
-    """Of `near_box`, in pixels: one cell of the network's map."""
-    found: list[Found]
 
 
 def localise(model: Path, data: Path, task: str | None = None, split: Split = "valid", out: Path | None = None) -> None:
@@ -120,11 +77,6 @@ def localise(model: Path, data: Path, task: str | None = None, split: Split = "v
     print(f"pictures: {out / 'examples.png'}")
 
 
-def has(box: LesionBox, task: str) -> bool:
-    """Whether a lesion answers a task: a tear is abnormal too."""
-    return task in ("abnormal", box.finding)
-
-
 def pixel_areas(folder: ExamFolder, boxes: list[LesionBox]) -> dict[tuple[str, str, str], float]:
     """A pixel's mm^2 by split, plane and exam; nothing where `exams.csv` does not tell them of all that have boxes."""
     areas = {(line.split, line.plane, line.exam): line.row_mm * line.column_mm for line in folder.provenance()}
@@ -136,12 +88,6 @@ def corners(boxes: list[LesionBox]) -> Boxes:
     """Boxes as `kneessl.evaluation.localisation` has them."""
     rows = [(box.slice, box.row_min, box.row_max, box.column_min, box.column_max) for box in boxes]
     return np.array(rows, np.int64).reshape(-1, 5)
-
-
-def region_of(model: PlaneModel, slices: int) -> Region:
-    """What a model looks at of a series."""
-    side = central(SIDE, model.preprocessing.field)
-    return model.preprocessing.middle(slices), side, side
 
 
 def measure(
@@ -223,8 +169,9 @@ def falls(
     moved = elsewhere(seen, lesion_mask(series.shape, all_boxes, GAP), region)
     if moved is None:
         return None, None
+    plain, index = replace(model, tta=False), model.tasks.index(task)
     without = [hidden(series, lesion_mask(series.shape, chosen)) for chosen in (seen, moved)]
-    fall, control = (logit - explain(model, painted, task).logit for painted in without)
+    fall, control = (logit - float(series_logits(plain, painted)[index]) for painted in without)
     return fall, control
 
 
@@ -246,12 +193,7 @@ def groups(found: list[Found]) -> dict[str, list[Found]]:
 
 def rates(found: list[Found]) -> dict[str, Rate]:
     """Each measure over at least one exam."""
-    measures: dict[str, Callable[[Outcomes], Outcome]] = {
-        "in_box": lambda o: o.in_box,
-        "near_box": lambda o: o.near_box,
-        "right_slice": lambda o: o.right_slice,
-    }
-    return {name: Rate.of([of(f.outcomes) for f in found]) for name, of in measures.items()}
+    return {measure: Rate.of([getattr(f.outcomes, measure) for f in found]) for measure in MEASURES}
 
 
 def hiding(found: list[Found]) -> Falls | None:
@@ -316,105 +258,15 @@ def write_table(path: Path, results: list[Result], unit: str) -> None:
     """One line for each exam, task and plane, unrounded."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        measures = ("in_box", "near_box", "right_slice")
-        judged = [f"{measure}{ending}" for measure in measures for ending in ("", "_chance", "_middle")]
+        judged = [f"{measure}{ending}" for measure in MEASURES for ending in ("", "_chance", "_middle")]
         point = ("slice", "row", "column")
         writer.writerow(
             ["plane", "task", "exam", "kinds", f"area_{unit}", "logit", *point, *judged, "fall", "control_fall"]
         )
         for result in results:
             for f in result.found:
-                outcomes = [getattr(f.outcomes, measure) for measure in measures]
+                outcomes = [getattr(f.outcomes, measure) for measure in MEASURES]
                 values = [value for o in outcomes for value in (int(o.hit), o.chance, int(o.middle))]
                 kinds = "+".join(f.kinds)
                 row = [result.plane, result.task, f.exam, kinds, f.area, f.logit, *f.point, *values]
                 writer.writerow([*row, f.fall, f.control_fall])
-
-
-def chosen_examples(found: list[Found]) -> list[Found]:
-    """Up to `SHOWN` exams, evenly from the highest score to the lowest: not the finest ones."""
-    ranked = sorted(found, key=lambda f: -f.logit)
-    places = np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).round().astype(int)
-    return [ranked[i] for i in places]
-
-
-_SHARES = np.linspace(0, 1, 256)
-HEAT = ListedColormap(np.column_stack([colormaps["viridis"](_SHARES)[:, :3], 0.8 * _SHARES]), "heat")
-"""From nothing over green to yellow: no red, which one man in twelve cannot tell from green, and legible on grey."""
-BOX, POINT = "#00e5ff", "#ffffff"
-
-
-def write_examples(
-    path: Path, rows: list[tuple[Result, PlaneModel]], folder: ExamFolder, split: str, boxes: list[LesionBox]
-) -> None:
-    """Draw, for each task and plane, the slices that a model points at: as they are, and with the heat map over them.
-
-    Args:
-        path: A PNG file.
-        rows: Results, and the model of each one's plane.
-        folder: The exams.
-        split: Theirs.
-        boxes: Of every exam, plane and finding.
-    """
-    style: dict[Any, Any] = {"font.family": "DejaVu Sans", "font.size": 8}
-    with rc_context(style):
-        figure = Figure((4 * SHOWN, 2.45 * len(rows) + 0.5), layout="constrained", dpi=100)
-        axes = figure.subplots(len(rows), 2 * SHOWN, squeeze=False)
-        for line, (result, model) in zip(axes, rows, strict=True):
-            for axis in line:
-                axis.set_axis_off()
-            label = {"rotation": 90, "weight": "bold", "parse_math": False, "transform": line[0].transAxes}
-            line[0].text(-0.04, 0.5, f"{result.task}, {result.plane}", ha="right", va="center", **label)
-            for k, found in enumerate(chosen_examples(result.found)):
-                series = np.array(folder.series(split, model.plane, found.exam))
-                own = [b for b in boxes if (b.exam, b.plane) == (found.exam, model.plane) and has(b, result.task)]
-                draw_example(
-                    line[2 * k], line[2 * k + 1], model, series, explain(model, series, result.task), found, own
-                )
-        legend = [
-            Line2D([], [], color=BOX, linewidth=1.5, label="lesion"),
-            Line2D([], [], color="#444444", marker="+", linestyle="", markersize=9, label="highest pixel of the exam"),
-            Line2D([], [], color="#888888", linestyle=":", label="part that the model looks at"),
-        ]
-        figure.legend(handles=legend, loc="outside lower left", ncols=3, frameon=False)
-        shades = ScalarMappable(cmap=HEAT)
-        bar = figure.colorbar(shades, ax=axes, location="right", aspect=30, fraction=0.015, pad=0.01)
-        bar.set_label("share of the exam's highest; fades out to 0")
-        with replacing(path) as partial, partial.open("wb") as file:
-            FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
-
-
-def draw_example(
-    plain: Axes,
-    heated: Axes,
-    model: PlaneModel,
-    series: np.ndarray,
-    explanation: Explanation,
-    found: Found,
-    boxes: list[LesionBox],
-) -> None:
-    """Draw the slice that a model points at, without and with its heat map."""
-    shown, row, column = found.point
-    region = region_of(model, len(series))
-    share = heat(explanation, model)
-    share = (share[shown] / max(float(share[region].max()), 1e-12)).clip(0, 1)
-    for axis in (plain, heated):
-        axis.imshow(series[shown], cmap="gray", vmin=0, vmax=255)
-        for box in boxes:
-            if box.slice == shown:
-                size = (box.column_max - box.column_min + 1, box.row_max - box.row_min + 1)
-                corner = (box.column_min - 0.5, box.row_min - 0.5)
-                axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=BOX, linewidth=1.5))
-        if model.preprocessing.field < 1:
-            side = region[1].stop - region[1].start
-            corner = (region[2].start - 0.5, region[1].start - 0.5)
-            axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="#bbbbbb", linestyle=":"))
-    heated.imshow(share, cmap=HEAT, vmin=0, vmax=1)
-    heated.plot(column, row, "+", color="black", markersize=11, markeredgewidth=3)
-    heated.plot(column, row, "+", color=POINT, markersize=9, markeredgewidth=1.2)
-    where = sorted({box.slice + 1 for box in boxes})
-    plain.set_title(
-        f"{found.exam}: logit {found.logit:+.2f}\nlesion on {where[0]} to {where[-1]}", fontsize=8, parse_math=False
-    )
-    hit = "in the box" if found.outcomes.in_box.hit else "within a cell" if found.outcomes.near_box.hit else "missed"
-    heated.set_title(f"slice {shown + 1} of {len(series)}\n{hit}", fontsize=8)

@@ -19,7 +19,7 @@ from kneessl.errors import UserError
 from kneessl.evaluation.calibration import Recalibration
 from kneessl.evaluation.decisions import OperatingPoints, lock
 from kneessl.evaluation.stacking import Stack
-from kneessl.exams.folder import PLANES
+from kneessl.exams.folder import PLANES, Plane
 from kneessl.files import write_text
 
 DECISIONS = "decisions.json"
@@ -45,15 +45,14 @@ class Decisions:
     sha256: str
 
 
-def lock_plane(model: Path, seen: OutOfFold) -> Decisions:
+def lock_plane(model: Path, plane: Plane, seen: OutOfFold) -> Decisions:
     """Lock a model of one plane on its out-of-fold predictions, and keep those beside it.
 
     Raises:
         UserError: a task is not labelled in both classes.
     """
     seen.write(model / OUT_OF_FOLD)
-    plane = json.loads((model / "run.json").read_text(encoding="utf-8"))["plane"]
-    found = {}
+    found: dict[str, dict[str, Decision]] = {}
     for k, task in enumerate(seen.tasks):
         known = seen.truth[:, k] != UNKNOWN
         found[task] = {plane: decide_on(seen.truth[known, k], seen.logits[known, k])}
@@ -111,13 +110,15 @@ def gathered(seen: Mapping[str, OutOfFold], k: int) -> tuple[list[str], np.ndarr
     return exams, np.array([fold[e] for e in exams]), np.array([label[e] for e in exams]), values
 
 
+def plane_folders(model: Path) -> list[Path]:
+    """The run folder of each plane's model: a fused model's subfolders, or the folder itself."""
+    return [model / plane for plane in PLANES if (model / plane / "run.json").is_file()] or [model]
+
+
 def weights_sha256(model: Path) -> dict[str, str]:
     """SHA-256 of every weights file of a model folder, by its path in it, without those of the folds."""
-    files = [path for path in (model, *(model / plane for plane in PLANES)) if (path / WEIGHTS).is_file()]
-    return {
-        str((path / WEIGHTS).relative_to(model)): hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
-        for path in files
-    }
+    files = [path / WEIGHTS for path in plane_folders(model) if (path / WEIGHTS).is_file()]
+    return {str(file.relative_to(model)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def write_decisions(

@@ -109,6 +109,12 @@ class Recipe:
         return oversample(labels[:, 0]) if self.balance == "oversample" else np.arange(len(labels))
 
 
+OF_RECIPE = (
+    *("slices", "epochs", "batch", "lr", "schedule"),
+    *("balance", "focal", "layer_decay", "freeze_bn", "ema"),
+)
+"""Settings of `kneessl finetune` that take the place of a recipe's own."""
+
 THESIS = Recipe(
     lr=1e-4, epochs=30, optimizer=partial(torch.optim.Adam, fused=True), balance="oversample", schedule="step"
 )

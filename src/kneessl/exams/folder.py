@@ -7,6 +7,7 @@ many tasks in one table a split, `train.csv`; and `exams.csv` in folders that an
 
 import csv
 import io
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tokenize import TokenError
@@ -175,6 +176,11 @@ class ExamFolder:
         if volume.shape[0] == 0:
             raise UserError(f"{path} has no slices")
         return volume
+
+    def require_readable(self, split: str, plane: str, exams: Iterable[str]) -> None:
+        """Raise what `series` raises, before long work begins, where one of these exams cannot be read."""
+        for exam in exams:
+            self.series(split, plane, exam)
 
     def provenance(self) -> list[Provenance]:
         """The lines of `exams.csv`; none where no importer made the folder."""

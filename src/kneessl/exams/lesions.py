@@ -1,11 +1,12 @@
 """`lesions.csv`: where the lesions of an exam folder's series lie, which only synthetic knees tell."""
 
 import csv
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, SIDE, SPLITS
+from kneessl.files import replacing
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ def read_lesions(root: Path) -> list[LesionBox]:
             f"{path} is not readable text in columns; write the folder again with `kneessl phantom`"
         ) from error
     return list(boxes)
+
+
+def write_lesions(root: Path, boxes: list[LesionBox]) -> None:
+    """Write `lesions.csv`."""
+    with replacing(root / "lesions.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(astuple, boxes)])
 
 
 def _box(row: list[str], where: str) -> LesionBox:

@@ -5,6 +5,8 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kneessl.nets.encoder import Grid
+
 MAPS = 256
 """Channels of the last feature map."""
 SMALLEST_SIDE = 63
@@ -17,6 +19,8 @@ class AlexNet(nn.Module):
     Parameters bear torchvision's names and shapes (`features.0.weight` is `(64, 3, 11, 11)`). As in `SliceEncoder`, one
     grey channel is convolved with the three channels' summed weights.
     """
+
+    grid = Grid(31, 32)
 
     def __init__(self) -> None:
         super().__init__()

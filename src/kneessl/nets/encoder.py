@@ -1,5 +1,6 @@
 """ResNet-18 on one-channel slices, and the clip encoder that BYOLMed2D adds to it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,21 @@ from kneessl.nets.weights import read_tensors
 
 Pool = Literal["none", "max", "mean"]
 FEATURES = 512
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells of an encoder's maps lie on its picture, along either axis, in its pixels.
+
+    It follows from kernels, strides and paddings. Spreading a map evenly over the picture instead, as is common, would
+    be half a cell off for a ResNet, whose first cells are centred on the picture's border: 18 pixels of 256 at the
+    usual size, more than a meniscal tear is high.
+    """
+
+    first: float
+    """Centre of the first cell's receptive field; 0 is the centre of the first pixel."""
+    step: float
+    """From one cell's centre to the next."""
 
 
 def full_where_tiny(layer: nn.Module, x: Tensor) -> Tensor:
@@ -36,6 +52,8 @@ class SliceEncoder(nn.Module):
     convolution is linear, so one channel is convolved with the channels' summed weights: equal in values and gradients,
     at a third of the reading.
     """
+
+    grid = Grid(0, 32)
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,6 +85,7 @@ class ClipEncoder(nn.Module):
     """
 
     features = FEATURES
+    grid = SliceEncoder.grid
 
     def __init__(self, pool: Pool = "max") -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from kneessl.nets.encoder import full_where_tiny
+from kneessl.nets.encoder import Grid, full_where_tiny
 
 BRANCHES = 9
 
@@ -67,6 +67,9 @@ class SSLMEncoder(nn.Module):
     Args:
         width: Channels of a branch.
     """
+
+    grid = Grid(4.5, 16)
+    """The two ways through each reduction block differ by half a pixel of theirs; this is their middle."""
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()

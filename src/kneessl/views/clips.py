@@ -100,8 +100,7 @@ def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: boo
     Raises:
         UserError: a series cannot be read.
     """
-    for exam in clips.exams:
-        clips.folder.series(clips.split, clips.plane, exam)
+    clips.folder.require_readable(clips.split, clips.plane, clips.exams)
     gpu = torch.cuda.is_available()
     return DataLoader(
         clips,

@@ -1,6 +1,5 @@
 """`kneessl phantom`: an exam folder of synthetic knees with labels."""
 
-import csv
 import hashlib
 import math
 import multiprocessing
@@ -16,16 +15,13 @@ from tqdm import tqdm
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, Plane, Provenance, write_labels, write_provenance, write_series
+from kneessl.exams.lesions import LesionBox, write_lesions
 from kneessl.exams.phantom.anatomy import Anatomy, draw_anatomy
 from kneessl.exams.phantom.lesions import Lesion, draw_lesions
 from kneessl.exams.phantom.scanner import Box, Pose, Scan, draw_pose, draw_scan, render
-from kneessl.files import new_folder, replacing
+from kneessl.files import new_folder
 
 TASKS = ("abnormal", "acl", "meniscus")
-LESION_COLUMNS = (
-    *("split", "exam", "plane", "slice", "finding", "kind"),
-    *("row_min", "row_max", "column_min", "column_max"),
-)
 
 
 def phantom(
@@ -74,7 +70,7 @@ def phantom(
                 labels = {plan.exam: int(plan.labels[task]) for plan in plans if plan.split == split}
                 write_labels(folder, split, task, labels)
         write_provenance(folder, [line for lines, _ in results for line in lines])
-        _write_lesions(folder, [row for _, rows in results for row in rows])
+        write_lesions(folder, [row for _, rows in results for row in rows])
 
 
 @dataclass(frozen=True)
@@ -147,14 +143,12 @@ def scan_knee(knee: Knee, plane: Plane, with_lesions: bool = True) -> tuple[np.n
     return render(knee.anatomy, knee.pose, knee.scans[plane], lesions, knee.seeds[plane])
 
 
-def _write_exam(
-    folder: Path, planes: tuple[Plane, ...], plan: Plan
-) -> tuple[list[Provenance], list[tuple[str | int, ...]]]:
+def _write_exam(folder: Path, planes: tuple[Plane, ...], plan: Plan) -> tuple[list[Provenance], list[LesionBox]]:
     """Write the series of one exam; its lines for `exams.csv` and `lesions.csv`."""
     knee = draw_knee(plan)
     source = hashlib.sha256(f"kneessl phantom, seed {plan.seed}, exam {plan.number}".encode()).hexdigest()
     lines: list[Provenance] = []
-    rows: list[tuple[str | int, ...]] = []
+    rows: list[LesionBox] = []
     for plane in planes:
         volume, boxes = scan_knee(knee, plane)
         write_series(folder, plan.split, plane, plan.exam, volume)
@@ -175,14 +169,9 @@ def _write_exam(
             )
         )
         for b in boxes:
-            where = (plan.split, plan.exam, plane, b.slice, b.lesion.finding, b.lesion.kind)
-            rows.append((*where, b.row_min, b.row_max, b.column_min, b.column_max))
+            sides = (b.row_min, b.row_max, b.column_min, b.column_max)
+            rows.append(LesionBox(plan.split, plan.exam, plane, b.slice, b.lesion.finding, b.lesion.kind, *sides))
     return lines, rows
-
-
-def _write_lesions(folder: Path, rows: list[tuple[str | int, ...]]) -> None:
-    with replacing(folder / "lesions.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([LESION_COLUMNS, *rows])
 
 
 @contextmanager
