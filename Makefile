@@ -13,7 +13,7 @@ $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "kneessl needs Python 3.11; name yours with: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) "torch==2.13.0"
-	$(PIP) -e ".[dev,export]"
+	$(PIP) -e ".[dev,export,reader]"
 	touch $@
 
 demo: $(READY)

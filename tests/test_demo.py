@@ -1,15 +1,37 @@
+import io
 import json
+from contextlib import redirect_stdout
 
 import pytest
 
+from kneessl.cli import run
 from kneessl.demo import demo
 from kneessl.errors import UserError
+from kneessl.reader.assessment import NO_DIAGNOSIS
 
 
-def test_the_demo_leaves_what_it_promises_and_can_run_again(tmp_path, capsys):
-    out = tmp_path / "demo"
-    demo(out, exams=40)
-    printed = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A small demo: its folder, and what it printed."""
+    out, printed = tmp_path_factory.mktemp("demo") / "demo", io.StringIO()
+    with redirect_stdout(printed):
+        demo(out, exams=40)
+    return out, printed.getvalue()
+
+
+def test_the_demos_model_answers_the_real_knee_and_says_that_it_is_no_diagnosis(ran, real_data, tmp_path):
+    run("predict", [str(ran[0] / "pretrained"), str(real_data("knee_mese")), "--out", str(tmp_path / "answer")])
+    told = json.loads((tmp_path / "answer" / "result.json").read_text())
+    (finding,) = told["findings"]
+    assert finding["answer"] in {"yes", "doubt", "no"}
+    assert 0 < finding["interval"][0] <= finding["probability"] <= finding["interval"][1] < 1
+    assert told["model"]["synthetic"] is True
+    assert [flag["text"] for flag in told["flags"] if flag["kind"] == "model"] == [NO_DIAGNOSIS]
+    assert "its answer is not a diagnosis" in (tmp_path / "answer" / "report.html").read_text()
+
+
+def test_the_demo_leaves_what_it_promises_and_can_run_again(ran):
+    out, printed = ran
     figures = json.loads((out / "result.json").read_text())
     assert list(figures) == ["pretrained", "from-nothing"]
     for name, summary in figures.items():
@@ -17,7 +39,8 @@ def test_the_demo_leaves_what_it_promises_and_can_run_again(tmp_path, capsys):
         assert 0 <= auc["low"] <= auc["auc"] <= auc["high"] <= 1
         assert f"{name:<12}  AUC {auc['auc']:.3f}  (95 % interval {auc['low']:.3f} to {auc['high']:.3f})" in printed
         assert (out / name / "model.safetensors").is_file()
-    assert printed.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert f"report: {out / 'report.html'}" in printed.splitlines()
+    assert (out / "pretrained" / "decisions.json").is_file(), "so that `kneessl predict` has operating points"
     assert "synthetic phantom" in (out / "report.html").read_text()
     assert "no faults" in printed
     (out / "old").touch()

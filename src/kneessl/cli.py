@@ -66,6 +66,24 @@ COMMANDS = {
         "AUC, accuracy and a report on exams kept apart",
         "kneessl evaluate runs/acl knees",
     ),
+    "predict": Command(
+        "kneessl.reader.command:predict",
+        ("model", "study"),
+        "answer a study from a scanner: a folder, zip or DICOMweb address",
+        "kneessl predict runs/acl study.zip --out answers/study",
+    ),
+    "serve": Command(
+        "kneessl.reader.serve:serve",
+        ("model",),
+        "a web page: drop a study, see where the model looks",
+        "kneessl serve runs/acl",
+    ),
+    "watch": Command(
+        "kneessl.reader.watch:watch",
+        ("model", "url"),
+        "answer each study that arrives in an Orthanc archive, back into it",
+        "kneessl watch runs/acl http://127.0.0.1:8042",
+    ),
     "localise": Command(
         "kneessl.diagnosis.localise:localise",
         ("model", "data"),

@@ -68,22 +68,22 @@ class Curved(nn.Module):
 def test_grad_cam_by_hand():
     maps = torch.randn(1, 4, 3, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     where, head = torch.tensor([[0.1, 0.4, 0.7, 1.0]], dtype=torch.float64), Curved()
+    logits, cams = grad_cam(head, maps, where, [1, 0])
+    assert torch.equal(logits, head(maps, where)[0, [1, 0]])
     for task in range(2):
-        logit, cam = grad_cam(head, maps, where, task)
-        assert logit == head(maps, where)[0, task]
         wanted = np.zeros((4, 2, 5))
         for s in range(4):
             for c in range(3):
                 mean = maps[0, s, c].mean().item()
                 # d(logit) / d(map at a position) = where * weight * 2 * mean / positions, the same at every position.
                 wanted[s] += (where[0, s] * head.channel[task, c] * 2 * mean / 10).item() * maps[0, s, c].numpy()
-        assert np.allclose(cam.numpy(), wanted.clip(0), rtol=0, atol=1e-12)
+        assert np.allclose(cams[1 - task].numpy(), wanted.clip(0), rtol=0, atol=1e-12)
         assert (wanted < -1e-3).any(), "or the test would not see the ReLU"
 
 
 def test_grad_cam_works_where_gradients_are_off():
     with torch.no_grad():
-        _, cam = grad_cam(Curved(), torch.ones(1, 2, 3, 2, 2, dtype=torch.float64), torch.ones(1, 2).double(), 1)
+        _, cam = grad_cam(Curved(), torch.ones(1, 2, 3, 2, 2, dtype=torch.float64), torch.ones(1, 2).double(), [1])
     assert not cam.requires_grad
 
 

@@ -348,7 +348,7 @@ def test_fused_models_go_plane_by_plane_with_what_is_locked(fused, tmp_path, mon
     about = json.loads((tmp_path / "out" / "model.json").read_text())
     assert (about["kind"], about["planes"], about["tasks"]) == ("fuse", ["sagittal", "axial"], TASKS)
     locked = about["decisions"]["decisions"]["acl"]["sagittal"]
-    assert locked["recalibration"] == {"slope": 2.0, "intercept": -1.0}
+    assert locked["recalibration"] == {"slope": 2.0, "intercept": -1.0, "covariance": None}
     assert "rule_in" in locked["points"]
     assert "jane_doe" not in "".join(path.read_text() for path in (tmp_path / "out").iterdir() if path.is_file())
 

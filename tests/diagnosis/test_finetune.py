@@ -1,6 +1,8 @@
 import csv
 import json
+import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,17 +10,19 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from kneessl.diagnosis import finetune as module_of_finetune
 from kneessl.diagnosis import mrnet
 from kneessl.diagnosis.explain import explain
-from kneessl.diagnosis.finetune import adapt, finetune
+from kneessl.diagnosis.finetune import adapt, finetune, looks
 from kneessl.diagnosis.labels import label_subset
-from kneessl.diagnosis.model import load_plane
+from kneessl.diagnosis.model import load_model, load_plane
 from kneessl.diagnosis.mrnet import WholeSeries
-from kneessl.diagnosis.predict import plane_logits, series_logits
+from kneessl.diagnosis.predict import forward, plane_logits, series_logits
 from kneessl.diagnosis.recipes import RECIPES, inverse_frequency
 from kneessl.diagnosis.tuning import FineTuning
 from kneessl.errors import UserError
-from kneessl.exams.folder import ExamFolder
+from kneessl.evaluation.familiarity import Gaussian
+from kneessl.exams.folder import ExamFolder, Provenance, write_provenance
 from kneessl.nets.alexnet import AlexNet
 from kneessl.nets.encoder import ClipEncoder, save_weights
 from kneessl.nets.sslm import SSLMEncoder
@@ -89,6 +93,44 @@ def test_the_record_says_what_was_trained_on_what(runs, network):
     with (runs[network] / "metrics.csv").open(newline="") as file:
         seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
     assert record["seconds"] == pytest.approx(sum(seconds), rel=1e-4)
+
+
+@pytest.mark.parametrize("network", RECIPES)
+def test_every_network_says_what_it_is_familiar_with(runs, knees, network, monkeypatch):
+    folder, model = ExamFolder(knees), load_plane(runs[network])
+    exams = folder.exams("train", "sagittal")
+    features = {exam: forward(model, folder.series("train", "sagittal", exam)).features for exam in exams}
+    new = np.random.default_rng(0).lognormal(size=len(features[exams[0]]))
+    found = looks(SimpleNamespace(folder=folder, seed=3), runs[network], exams)
+    assert found.distances(new) == pytest.approx(Gaussian.fit(list(features.values())).distances(new))
+    assert found.distances(new) > found.distances(list(features.values())).max()
+    monkeypatch.setattr(module_of_finetune, "MOST_LOOKED_AT", 5)
+    few = [looks(SimpleNamespace(folder=folder, seed=seed), runs[network], exams).mean for seed in (3, 3, 4)]
+    assert np.array_equal(few[0], few[1])
+    assert not np.allclose(few[0], few[2])
+
+
+def test_without_folds_a_model_has_no_familiarity_and_its_hash_follows_its_weights(runs, tmp_path):
+    models = {network: load_model(run) for network, run in runs.items()}
+    assert all(next(iter(model.planes.values())).familiarity is None for model in models.values())
+    assert len({model.sha256 for model in models.values()}) == len(RECIPES)
+    shutil.copytree(runs["resnet18"], tmp_path / "copy")
+    assert load_model(tmp_path / "copy").sha256 == models["resnet18"].sha256
+    assert len(models["resnet18"].sha256) == 64
+
+
+def test_a_model_says_whether_it_was_trained_on_a_phantom(runs, knees, tmp_path):
+    assert load_model(runs["mrnet_alexnet"]).synthetic is False
+    assert "phantom" not in (runs["mrnet_alexnet"] / "MODEL_CARD.md").read_text().split("## Figures")[0]
+    shutil.copytree(knees, tmp_path / "knees")
+    line = Provenance("train", "0000", "sagittal", "p0", "", 1.0, 1.0, 3.0, "", "synthetic phantom, seed 0")
+    write_provenance(tmp_path / "knees", [line])
+    common = {"network": "mrnet_alexnet", "size": 64, "labels": 4, "epochs": 1, "precision": "float32"}
+    finetune(tmp_path / "knees", "acl", tmp_path / "m", **common)
+    assert load_model(tmp_path / "m").synthetic is True
+    assert load_plane(tmp_path / "m").synthetic is True
+    card = " ".join((tmp_path / "m" / "MODEL_CARD.md").read_text().split())
+    assert "Those knees are a synthetic phantom: what this model says of a patient's knee means nothing." in card
 
 
 @pytest.mark.parametrize("network", ["mrnet_alexnet", "mrnet_resnet18", "sslm"])  # resnet18: test_main_job

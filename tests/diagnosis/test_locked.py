@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
 import kneessl.diagnosis.finetune as module
@@ -14,10 +15,11 @@ from kneessl.diagnosis.evaluate import evaluate
 from kneessl.diagnosis.finetune import finetune
 from kneessl.diagnosis.fuse import fuse
 from kneessl.diagnosis.labels import UNKNOWN
-from kneessl.diagnosis.locked import decide_on, read_decisions
+from kneessl.diagnosis.locked import decide_on, digest_of, read_decisions
 from kneessl.diagnosis.model import load_model, load_plane
-from kneessl.diagnosis.predict import plane_logits, predict_split
+from kneessl.diagnosis.predict import forward, plane_logits, predict_split
 from kneessl.errors import UserError
+from kneessl.evaluation.familiarity import Gaussian
 from kneessl.evaluation.stacking import Stack
 from kneessl.exams.folder import ExamFolder, write_labels, write_series
 from kneessl.exams.importer import import_exams
@@ -73,6 +75,78 @@ def test_what_is_locked_follows_from_the_out_of_fold_predictions_alone(models):
     assert locked.stacks == {}
 
 
+def features_of(run, folder, plane, exams):
+    model = load_plane(run)
+    return np.stack([forward(model, folder.series("train", plane, exam)).features for exam in exams])
+
+
+def test_familiarity_is_of_exams_that_neither_network_nor_gaussian_has_seen(models, planes):
+    for plane in ("sagittal", "coronal"):
+        run, folder = models / plane, ExamFolder(planes)
+        table = OutOfFold.read(run / "out_of_fold.csv")
+        exams, fold = np.array(table.exams), table.fold
+        found, expected = load_plane(run).familiarity, np.empty(len(exams))
+        for k in (0, 1):
+            features = features_of(run / "folds" / str(k), folder, plane, exams)
+            expected[fold == k] = Gaussian.fit(features[fold != k]).distances(features[fold == k])
+        np.testing.assert_allclose(found.reference, expected, rtol=1e-6)
+        own = Gaussian.fit(features_of(run, folder, plane, exams))
+        unseen = np.random.default_rng(0).lognormal(size=(3, 512))
+        np.testing.assert_allclose(found.gaussian.distances(unseen), own.distances(unseen), rtol=1e-6)
+        assert all(found.p_value(x) == 1 / (len(exams) + 1) and found.unfamiliar(found.p_value(x)) for x in unseen)
+        assert load_model(models / "fused").planes[plane].familiarity.p_value(unseen[0]) == found.p_value(unseen[0])
+        assert load_plane(run / "folds" / "0").familiarity is None
+
+
+def test_familiarity_is_locked_with_the_weights(models, tmp_path):
+    locked = json.loads((models / "fused" / "decisions.json").read_text())["weights"]
+    names = ("familiarity.safetensors", "model.safetensors")
+    assert sorted(locked) == sorted(f"{plane}/{name}" for plane in ("coronal", "sagittal") for name in names)
+    for name in ("sagittal", "fused"):
+        for change in ("changed", "missing", "damaged"):
+            copy = tmp_path / f"{name} {change}"
+            shutil.copytree(models / name, copy)
+            path = next(iter(sorted(copy.glob("**/familiarity.safetensors"))))
+            if change == "changed":
+                arrays = load_file(path)
+                save_file(arrays | {"reference_distances": arrays["reference_distances"] + 100}, path)
+            else:
+                path.unlink() if change == "missing" else path.write_bytes(path.read_bytes()[:-1])
+            message = r"familiarity\.safetensors is damaged" if change == "damaged" else "have changed since"
+            with pytest.raises(UserError, match=message):
+                load_model(copy)
+    odd = tmp_path / "odd"
+    shutil.copytree(models / "sagittal", odd)
+    save_file({"mean": np.zeros(512)}, odd / "familiarity.safetensors")
+    with pytest.raises(UserError, match="a familiarity consists of"):
+        load_model(odd)
+
+
+def test_a_model_of_an_older_version_is_still_read_and_has_no_intervals(models, planes, tmp_path):
+    shutil.copytree(models / "sagittal", tmp_path / "old")
+    (tmp_path / "old" / "familiarity.safetensors").unlink()
+    content = json.loads((tmp_path / "old" / "decisions.json").read_text())
+    del content["sha256"], content["weights"]["familiarity.safetensors"]
+    for sets in content["decisions"].values():
+        for decision in sets.values():
+            del decision["recalibration"]["covariance"]
+    (tmp_path / "old" / "decisions.json").write_text(json.dumps(content | {"sha256": digest_of(content)}))
+    record = json.loads((tmp_path / "old" / "run.json").read_text())
+    assert record.pop("synthetic") is False
+    (tmp_path / "old" / "run.json").write_text(json.dumps(record))
+    old, new = load_model(tmp_path / "old"), load_model(models / "sagittal")
+    assert old.planes["sagittal"].familiarity is None
+    assert (old.synthetic, new.synthetic) == (None, False)
+    assert (old.sha256, new.sha256) == (digest_of(content), new.decisions.sha256)
+    folder = ExamFolder(planes)
+    before, after = (predict_split(model, folder, "valid", ["0012", "0013"], "x")["acl"] for model in (old, new))
+    assert np.array_equal(before.probabilities, after.probabilities)
+    assert before.intervals == [None, None]
+    for (low, high), probability in zip(after.intervals, after.probabilities, strict=True):
+        assert 0 < low < probability < high < 1
+    assert after.rows([1]).intervals == after.intervals[1:]
+
+
 def test_the_test_labels_change_no_stored_choice(planes, models, tmp_path):
     """The same training beside shuffled labels of `valid`: every stored byte is the same; and evaluating adds none."""
     other = tmp_path / "knees"
@@ -87,12 +161,12 @@ def test_the_test_labels_change_no_stored_choice(planes, models, tmp_path):
     fuse([tmp_path / "sagittal", tmp_path / "coronal"], tmp_path / "fused")
 
     def choices(root):
-        names = ("model.safetensors", "decisions.json", "out_of_fold.csv")
+        names = ("model.safetensors", "familiarity.safetensors", "decisions.json", "out_of_fold.csv")
         return {p.relative_to(root): p.read_bytes() for name in names for p in sorted(root.rglob(name))}
 
     shuffled, before = choices(tmp_path), choices(models)
     assert shuffled == before
-    assert len(before) == 17
+    assert len(before) == 21
     for name in ("sagittal", "fused"):
         evaluate(tmp_path / name, other, out=tmp_path / f"{name} evaluated")
         evaluate(tmp_path / name, other)
@@ -141,9 +215,10 @@ def test_a_fused_model_answers_from_the_planes_that_are_there(models, planes):
         assert answers.logits[i] == pytest.approx(logit), exam
         assert answers.probabilities[i] == pytest.approx(expit(r.slope * logit + r.intercept))
         assert answers.states[i] == decision.points.state(answers.probabilities[i])
+        assert answers.intervals[i] == pytest.approx(r.interval(logit))
     only = predict_split(model, folder, "valid", exams, "one", ["coronal"])["acl"]
     assert np.isnan(only.probabilities[alone])
-    assert only.states[alone] is None
+    assert only.states[alone] is only.intervals[alone] is None
     assert set(only.planes) == {"coronal", ""}
 
 
@@ -268,7 +343,7 @@ def test_training_with_folds_goes_on_where_it_stopped(planes, models, tmp_path, 
     assert len(times) == 2
     finetune(planes, ["acl", "odd"], tmp_path / "m", plane="sagittal", **SETTINGS, resume=True)
     assert all(path.stat().st_mtime_ns == before for path, before in times.items())
-    for name in ("model.safetensors", "decisions.json", "out_of_fold.csv"):
+    for name in ("model.safetensors", "familiarity.safetensors", "decisions.json", "out_of_fold.csv"):
         assert (tmp_path / "m" / name).read_bytes() == (models / "sagittal" / name).read_bytes()
 
 

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from kneessl.diagnosis.classifier import build_classifier
-from kneessl.diagnosis.model import PlaneModel
-from kneessl.diagnosis.predict import SHIFTS, moved, plane_logits, series_logits, whole_clip
+from kneessl.diagnosis.model import Model, PlaneModel
+from kneessl.diagnosis.predict import SHIFTS, answer, moved, plane_logits, series_logits, whole_clip
 from kneessl.exams.folder import ExamFolder
 from kneessl.views.preprocess import Preprocessing
 
@@ -52,6 +54,14 @@ def test_test_time_augmentation_is_the_mean_over_its_shifts_and_a_shift_shows_wh
     np.testing.assert_allclose(series_logits(augmented, series), np.mean(each, axis=0), atol=1e-6)
     np.testing.assert_allclose(series_logits(plain, series), each[0], atol=1e-6)
     assert len({tuple(row) for row in np.round(each, 9)}) == len(SHIFTS)
+
+
+def test_answers_of_a_model_with_nothing_locked_have_no_intervals():
+    plane = a_model()
+    model = Model(Path("nowhere"), {"sagittal": plane}, plane.tasks, None, "")
+    found = answer(model, "b", {"sagittal": np.array([[0.0, 1.0], [np.nan, np.nan]])})
+    assert (found.states, found.intervals, found.planes) == ([None, None], [None, None], ["sagittal", ""])
+    assert found.probabilities[0] == pytest.approx(1 / (1 + np.exp(-1)))
 
 
 def test_an_exam_without_the_plane_has_no_logits(knees):

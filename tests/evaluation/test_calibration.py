@@ -310,6 +310,100 @@ def test_recalibration_survives_json():
     assert Recalibration(**json.loads(json.dumps(asdict(fitted), allow_nan=False))) == fitted
 
 
+def platt_targets(labels):
+    positives, negatives = np.sum(labels), np.sum(1 - np.asarray(labels))
+    return np.where(np.asarray(labels) == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_covariance_is_that_of_an_independent_fit(seed):
+    labels, probabilities = random_case(seed, slope=0.6, intercept=-0.5)
+    logits = 2 * logit(probabilities) + 1
+    fitted = Recalibration.fit(labels, logits)
+    (intercept, slope), covariance = logistic(ones_and(logits), platt_targets(labels))
+    np.testing.assert_allclose(fitted.covariance, covariance, rtol=2e-4, atol=1e-7)
+    for value in (-3.0, 0.4, 5.0):
+        for level, quantile in ((0.95, Z), (0.9, 1.6448536269514722)):
+            variance = covariance[0, 0] + 2 * value * covariance[0, 1] + value**2 * covariance[1, 1]
+            ends = expit(intercept + slope * value + quantile * math.sqrt(variance) * np.array([-1, 1]))
+            assert fitted.interval(value, level) == pytest.approx(ends.tolist(), abs=1e-4)
+            assert ends[0] < fitted.apply(value) < ends[1]
+    assert Recalibration(fitted.slope, fitted.intercept).interval(0.4) is None
+
+
+def test_the_interval_is_narrowest_where_the_exams_are_and_follows_the_logits_scale():
+    labels, probabilities = random_case(4, n=400)
+    logits = logit(probabilities)
+    fitted, scaled = Recalibration.fit(labels, logits), Recalibration.fit(labels, 10 * logits - 4)
+
+    def width(value):
+        low, high = fitted.interval(value)
+        return logit(high) - logit(low)
+
+    assert width(0.0) < width(2.0) < width(4.0)
+    for value in (-2.0, 0.0, 3.0):
+        assert scaled.interval(10 * value - 4) == pytest.approx(fitted.interval(value), abs=1e-9)
+
+
+def test_where_the_slope_is_held_only_the_intercept_varies():
+    labels, probabilities = random_case(2, slope=-1.0)
+    logits = 7 * logit(probabilities)
+    fitted = Recalibration.fit(labels, logits)
+    assert fitted.slope == pytest.approx(LEAST_SLOPE / logits.std())
+    _, covariance = logistic(np.ones((len(labels), 1)), platt_targets(labels), fitted.slope * logits)
+    np.testing.assert_allclose(fitted.covariance, [[covariance[0, 0], 0], [0, 0]], rtol=1e-4)
+    low, high = fitted.interval(0.3)
+    assert logit(high) - logit(low) == pytest.approx(2 * Z * math.sqrt(covariance[0, 0]), rel=1e-4)
+    alike = Recalibration.fit([1, 1, 0, 0, 0, 0], [0.1] * 6)
+    mean = (2 * 3 / 4 + 4 * 1 / 6) / 6
+    np.testing.assert_allclose(alike.covariance, [[1 / (6 * mean * (1 - mean)), 0], [0, 0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("prevalence_logit", [0.0, -1.5])
+def test_the_interval_holds_the_true_probability_as_often_as_it_says(prevalence_logit):
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(1000):
+        logits = prevalence_logit + 1.5 * rng.normal(size=200)
+        fitted = Recalibration.fit(rng.random(200) < expit(0.5 + 0.8 * logits), logits)
+        found = [(fitted.interval(x), expit(0.5 + 0.8 * x)) for x in prevalence_logit + np.array([-2.0, 0.0, 2.0])]
+        covered.append([low <= truth <= high for (low, high), truth in found])
+    assert np.all(np.abs(np.mean(covered, axis=0) - 0.95) < 0.025), np.mean(covered, axis=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_interval_needs_a_finite_logit(value):
+    with pytest.raises(UserError, match="finite logit"):
+        Recalibration(1.0, 0.0, ((1.0, 0.0), (0.0, 1.0))).interval(value)
+
+
+def test_an_older_recalibration_has_no_interval_and_one_of_no_error_no_width():
+    assert Recalibration(**json.loads('{"slope": 1.5, "intercept": -0.5}')).interval(0.3) is None
+    low, high = Recalibration(1.5, -0.5, ((0.0, 0.0), (0.0, 0.0))).interval(0.3)
+    assert low == high == pytest.approx(expit(-0.05))
+    for level in (0, 1, 95, math.nan):
+        with pytest.raises(UserError, match="confidence level"):
+            Recalibration(1.0, 0.0).interval(0.0, level)
+
+
+@pytest.mark.parametrize(
+    ("covariance", "sentence"),
+    [
+        (3.0, "two rows of two numbers"),
+        ([1.0, 2.0], "two rows of two numbers"),
+        ([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], "two rows of two numbers"),
+        ([[1.0, "a"], ["a", 1.0]], "covariance .* finite"),
+        ([[1.0, 0.0], [0.0, math.nan]], "covariance .* finite"),
+        ([[1.0, 0.1], [0.2, 1.0]], "symmetric"),
+        ([[-1.0, 0.0], [0.0, 1.0]], "not negative"),
+        ([[1.0, 2.0], [2.0, 1.0]], "not negative"),
+    ],
+)
+def test_wrong_covariance(covariance, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Recalibration(1.0, 0.0, covariance)
+
+
 @pytest.mark.parametrize(
     ("slope", "intercept", "sentence"),
     [

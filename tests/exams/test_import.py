@@ -7,9 +7,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from helpers.dicom import write_dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from scipy.spatial.transform import Rotation
 
 from kneessl.errors import UserError
@@ -23,36 +23,6 @@ from kneessl.exams.notes import Notes
 from kneessl.exams.stack import DISPLAY, Stack, directions_of
 
 IDENTITY = ("Quaxolotl^Zyphira", "PID-7730041", "19230817", "Saint Wumbo Clinic", "ACC-55120")
-AXIAL = directions_of("IPL")
-
-
-def write_dicom(
-    folder: Path, voxels: np.ndarray, directions=AXIAL, spacing=(3.0, 1.0, 1.0), position=(40, 0, 0), **tags
-):
-    """One file a slice, with made-up UIDs; `tags` are set last, None deletes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, image in enumerate(voxels):
-        data = pydicom.Dataset()
-        data.file_meta = pydicom.dataset.FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, f"2.25.{random.getrandbits(64)}"
-        data.StudyInstanceUID, data.SeriesInstanceUID, data.PatientID = "2.25.11", "2.25.12", "1"
-        data.Modality, data.ImageType, data.EchoTime = "MR", ["ORIGINAL", "PRIMARY", "OTHER"], 30
-        data.InstanceNumber, data.SliceThickness = index + 1, spacing[0]
-        data.ImageOrientationPatient = [f"{value:.10g}" for value in (*directions[2], *directions[1])]
-        data.ImagePositionPatient = [f"{v:.10g}" for v in np.array(position) + index * spacing[0] * directions[0]]
-        data.PixelSpacing = list(spacing[1:])
-        data.Rows, data.Columns = image.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated = data.BitsStored = 16
-        data.HighBit, data.PixelRepresentation = 15, 0
-        data.PixelData = image.astype("<u2").tobytes()
-        for name, value in tags.items():
-            if value is None:
-                delattr(data, name)
-            else:
-                setattr(data, name, value)
-        data.save_as(folder / f"{random.getrandbits(64)}.dcm", enforce_file_format=True)
 
 
 def noise(slices: int = 6, side: int = 16) -> np.ndarray:
@@ -165,7 +135,7 @@ def test_no_identity_gets_out(real_data, tmp_path, capfd, caplog):
 def test_nine_transfer_syntaxes_decode_to_the_same_pixels(real_data, monkeypatch):
     monkeypatch.setattr("kneessl.exams.dicom._LEFT_OUT_TYPES", {})  # the slice is a mosaic, which an import refuses
     files = sorted(real_data("dicom_formats/transfer_syntaxes").iterdir())
-    decoded = [values(images(file, file.name)) for file in files]
+    decoded = [values(images(file, file.name, Notes())) for file in files]
     assert len(decoded) == 9
     for pixels in decoded:
         np.testing.assert_array_equal(pixels, decoded[0])
@@ -178,24 +148,23 @@ def test_brains_and_mosaics_are_no_knees(real_data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "slices", "slice_mm", "echoes"),
-    [("philips.dcm", 32, 4.0, {1.52, 0.0}), ("siemens_xa10.dcm", 6, 2.4, {30.0})],
+    ("name", "slices", "slice_mm", "echo_ms", "left_out"),
+    [("philips.dcm", 32, 4.0, 1.52, "computed maps (32)"), ("siemens_xa10.dcm", 6, 2.4, 30.0, "")],
 )
-def test_enhanced_multi_frame(real_data, monkeypatch, name, slices, slice_mm, echoes):
+def test_enhanced_multi_frame(real_data, monkeypatch, name, slices, slice_mm, echo_ms, left_out):
     monkeypatch.setattr("kneessl.exams.dicom._ELSEWHERE", frozenset())
-    file = real_data("dicom_formats/enhanced") / name
-    headers = images(file, name)
-    assert {image.slice_mm for image in headers} == {slice_mm}
-    assert {image.echo_ms for image in headers} == echoes
-    assert len(headers) == slices * len(echoes)
-    assert len({image.position for image in headers}) == slices
+    file, notes = real_data("dicom_formats/enhanced") / name, Notes()
+    headers = images(file, name, notes)
+    assert str(notes) == left_out  # half of Philips' frames are a map of the field
+    assert {(image.slice_mm, image.echo_ms) for image in headers} == {(slice_mm, echo_ms)}
+    assert len({image.position for image in headers}) == len(headers) == slices
+    frames = [image.frame for image in headers]
     slopes = np.array([image.slope for image in headers], np.float32)[:, None, None]
     intercepts = np.array([image.intercept for image in headers], np.float32)[:, None, None]
-    expected = pydicom.dcmread(file).pixel_array * slopes + intercepts
+    expected = pydicom.dcmread(file).pixel_array[frames] * slopes + intercepts
     np.testing.assert_allclose(values(headers[::-1]), expected[::-1], rtol=1e-5)
-    assert {len(series.images) for knee in find_knees(headers, 30.0, True, Notes()) for series in knee.series} == {
-        slices
-    }
+    (knee,) = find_knees(headers, 30.0, True, Notes())
+    assert [len(series.images) for series in knee.series] == [slices]
 
 
 def test_monochrome1_rescale_and_padding(tmp_path):
@@ -355,7 +324,7 @@ def test_one_series_a_plane_and_one_exam_a_study(tmp_path):
     }
     assert lengths == {("axial", 7), ("sagittal", 8), ("axial", 5)}
     assert {line["patient_group"] for line in lines} == {"g0000"}
-    assert any("1 of 3 series of its plane" in line["choice"] for line in lines)
+    assert any("1 of 2 series of its plane (echo nearest 30 ms)" in line["choice"] for line in lines)
 
 
 def test_both_knees_of_one_study_are_two_exams_of_one_person(tmp_path):

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from kneessl import __version__
-from kneessl.diagnosis.locked import DECISIONS, plane_folders
+from kneessl.diagnosis.locked import DECISIONS, FAMILIARITY, plane_folders
 from kneessl.errors import UserError
 from kneessl.training import read_config, read_record
 
@@ -43,6 +43,9 @@ findings not named above.
   {{ row.size }} pixels, central share {{ row.field }} of the picture and middle share {{ row.depth }} of the slices;
   preprocessing {{ row.fingerprint }}.
   Trained on {{ row.data }}: {{ row.exams }}; from {{ row.start }}, {{ row.epochs }} epochs, seed {{ row.seed }}.
+{% if row.synthetic %}
+  **Those knees are a synthetic phantom: what this model says of a patient's knee means nothing.**
+{% endif %}
 {% endfor %}
 
 ## Figures
@@ -66,6 +69,10 @@ None yet: `kneessl evaluate MODEL DATA` measures them on exams that the model ha
 - The networks' own probabilities are not calibrated: 0.8 does not mean eight in ten.
   {{ "Recalibration and operating points are in decisions.json." if locked else "Nothing was recalibrated." }}
 - It answers for every input, even where the series shows no knee or is damaged by artefacts.
+{% if familiar %}
+  familiarity.safetensors tells which exams look like none of the training exams to it; it notices neither every one of
+  them nor every artefact.
+{% endif %}
 - Series have to be prepared as in training: uint8 `(slices, 256, 256)`, turned and windowed as `kneessl import` does.
 
 ## Licence
@@ -158,6 +165,7 @@ def model_card(folder: Path, exported: bool = False) -> str:
         figures=rows,
         exported=exported,
         locked=(folder / DECISIONS).is_file(),
+        familiar=all((run / FAMILIARITY).is_file() for run in records),
     )
 
 
@@ -180,6 +188,7 @@ def how_made(record: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, 
         "start": f"`{Path(record['start']).name}`" if record.get("start") else "a start not recorded",
         "epochs": record.get("epochs", "an unrecorded number of"),
         "seed": record.get("seed", "not recorded"),
+        "synthetic": record.get("synthetic"),
     }
 
 

@@ -1,5 +1,6 @@
 """Where a model looks: what each position of each slice adds to one task's logit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,11 +33,9 @@ class Explanation:
         return self.maps.sum((1, 2))
 
 
+@torch.no_grad()
 def explain(model: PlaneModel, series: np.ndarray, task: str) -> Explanation:
-    """Say where one task's logit comes from.
-
-    A head that is `Explained` deals its logit out exactly (class activation maps, Zhou et al. 2016, carried over to
-    its pooling); any other is read by `grad_cam`.
+    """Say where one task's logit comes from; see `explanations`.
 
     Args:
         model: One plane's.
@@ -44,21 +43,38 @@ def explain(model: PlaneModel, series: np.ndarray, task: str) -> Explanation:
         task: One of the model's.
     """
     clip, where = whole_clip(model, series)
-    index = model.tasks.index(task)
-    head = model.classifier.head
-    with torch.no_grad():
-        maps = model.classifier.maps(clip)
-        exact = isinstance(head, Explained)
-        if isinstance(head, Explained):
-            logit, seen = model.classifier.head(maps, where)[0, index], head.evidence(maps[0])[index]
-        else:
-            logit, seen = grad_cam(head, maps, where, index)
-    parts = np.zeros((len(series), *seen.shape[1:]), np.float32)
-    parts[model.preprocessing.middle(len(series))] = seen.cpu().numpy()
-    return Explanation(float(logit), parts, exact)
+    return explanations(model, model.classifier.maps(clip), where, len(series), [task])[task]
 
 
-def grad_cam(head: nn.Module, maps: Tensor, where: Tensor, index: int) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def explanations(
+    model: PlaneModel, maps: Tensor, where: Tensor, total: int, tasks: Sequence[str]
+) -> dict[str, Explanation]:
+    """Say where the logits of some tasks come from, given the encoder's maps.
+
+    A head that is `Explained` deals its logits out exactly (class activation maps, Zhou et al. 2016, carried over to
+    its pooling); any other is read by `grad_cam`, with one backward pass a task.
+
+    Args:
+        model: One plane's.
+        maps: float `(1, S, C, h, w)`, of the slices that the preprocessing keeps.
+        where: float `(1, S)`, their places.
+        total: Slices of the whole series.
+        tasks: Of the model's.
+    """
+    head, index = model.classifier.head, [model.tasks.index(task) for task in tasks]
+    if isinstance(head, Explained):
+        logits, seen = model.classifier.head(maps, where)[0, index], head.evidence(maps[0])[index]
+    else:
+        logits, seen = grad_cam(head, maps, where, index)
+    parts = np.zeros((len(tasks), total, *seen.shape[2:]), np.float32)
+    parts[:, model.preprocessing.middle(total)] = seen.cpu().numpy()
+    exact = isinstance(head, Explained)
+    found = zip(tasks, logits.tolist(), parts, strict=True)
+    return {task: Explanation(logit, part, exact) for task, logit, part in found}
+
+
+def grad_cam(head: nn.Module, maps: Tensor, where: Tensor, index: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Gradient-weighted class activation (Selvaraju et al. 2017, equations 1 and 2), for each slice on its own.
 
     A channel's weight on a slice is the mean of the logit's gradient over the slice's positions; that every slice has
@@ -68,17 +84,17 @@ def grad_cam(head: nn.Module, maps: Tensor, where: Tensor, index: int) -> tuple[
         head: Any of `HEADS`.
         maps: float `(1, S, C, h, w)`.
         where: float `(1, S)`, places of the slices.
-        index: Which logit.
+        index: Which logits, k of them.
 
     Returns:
-        The logit, and float `(S, h, w)`, 0 and more.
+        The logits `(k,)`, and float `(k, S, h, w)`, 0 and more.
     """
     with torch.enable_grad():
-        maps = maps.detach().requires_grad_()
-        logit = head(maps, where)[0, index]
-        gradient = torch.autograd.grad(logit, maps)[0]
-    weights = gradient.mean((3, 4), keepdim=True)
-    return logit.detach(), (weights * maps.detach()).sum(2)[0].relu()
+        leaf = maps.detach().requires_grad_()
+        logits = head(leaf, where)[0, list(index)]
+        gradients = [torch.autograd.grad(logit, leaf, retain_graph=True)[0] for logit in logits]
+    seen = [(gradient.mean((3, 4), keepdim=True) * maps.detach()).sum(2)[0].relu() for gradient in gradients]
+    return logits.detach(), torch.stack(seen)
 
 
 def grid_of(model: PlaneModel) -> Grid:

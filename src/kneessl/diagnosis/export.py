@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 
 from kneessl.diagnosis.bundle import write_bundle
 from kneessl.diagnosis.card import model_card
-from kneessl.diagnosis.locked import DECISIONS, WEIGHTS
+from kneessl.diagnosis.locked import DECISIONS, FAMILIARITY, WEIGHTS
 from kneessl.diagnosis.model import PlaneModel, load_model
 from kneessl.diagnosis.predict import series_logits
 from kneessl.errors import UserError
@@ -105,7 +105,7 @@ def export_plane(run: Path, model: PlaneModel, series: Sequence[np.ndarray], sou
     tta = model.tta
     model = replace(model, classifier=deepcopy(model.classifier).cpu(), tta=False)
     whole = SeriesClassifier(model)
-    for name in (WEIGHTS, DECISIONS):  # byte for byte: decisions.json holds a hash of the weights
+    for name in (WEIGHTS, FAMILIARITY, DECISIONS):  # byte for byte: decisions.json holds hashes of the others
         if (run / name).is_file():
             shutil.copyfile(run / name, out / name)
     with quiet():

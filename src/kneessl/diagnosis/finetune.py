@@ -1,7 +1,7 @@
 """Training a classifier on labelled exams, by the recipe that its network was published with."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,18 +16,20 @@ from kneessl.diagnosis.crossfit import OutOfFold, deal_folds
 from kneessl.diagnosis.heads import HeadName
 from kneessl.diagnosis.labels import UNKNOWN, labelled_exams
 from kneessl.diagnosis.linear import fit_head
-from kneessl.diagnosis.locked import lock_plane
+from kneessl.diagnosis.locked import WEIGHTS, lock_plane, write_familiarity
 from kneessl.diagnosis.model import load_plane
 from kneessl.diagnosis.mrnet import WholeSeries
-from kneessl.diagnosis.predict import plane_logits
+from kneessl.diagnosis.predict import passes
 from kneessl.diagnosis.recipes import OF_RECIPE, RECIPES, Balance, Recipe, Schedule
 from kneessl.diagnosis.tuning import FineTuning, layer_groups
 from kneessl.errors import UserError
+from kneessl.evaluation.familiarity import Familiarity, Gaussian
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.files import write_text
 from kneessl.nets.encoder import load_encoder, save_weights
 from kneessl.nets.features import calibrate
 from kneessl.nets.weights import load_weights, read_tensors
+from kneessl.report.describe import data_note
 from kneessl.training import (
     LAST,
     Precision,
@@ -41,6 +43,10 @@ from kneessl.training import (
 from kneessl.views.augment import View
 from kneessl.views.clips import Clips, clip_loader
 from kneessl.views.preprocess import Preprocessing
+
+MOST_LOOKED_AT = 2000
+"""Training exams that say what a model is familiar with; of more, so many are drawn by the seed. With each of k folds
+this is one more pass through all training exams without any gradient, a few hundredths of the time of training."""
 
 
 def finetune(
@@ -91,7 +97,8 @@ def finetune(
         labels: Use only so many labelled exams, in the classes' proportion of the first task; by default all.
         labels_seed: Which ones; by default the seed. A smaller number of labels is part of a larger one.
         folds: Also train so many models, each without one fold of the exams (by patient and finding), and set the
-            recalibration and both operating points of the model on what they say of the exams that they have not seen.
+            recalibration and both operating points of the model on what they say of the exams that they have not seen,
+            and what it is familiar with on how these exams look to them.
         slices: Slices in a training clip; by default 16, for mrnet_* all. Prediction uses all that depth keeps.
         size: Side of a slice in pixels.
         field: Share of a slice's side that is looked at, about its centre; MRNet's authors look at 0.875.
@@ -141,11 +148,13 @@ def finetune(
               f"this is {plane}, {fingerprint}", file=sys.stderr)  # fmt: skip
     folder.require_readable("train", plane, exams)
     open_run(out, settings, resume)
-    logits = np.full(truth.shape, np.nan)
+    logits, distances = np.full(truth.shape, np.nan), np.full(len(exams), np.nan)
     for k in range(folds):
-        logits[fold_of == k] = held_out(job, fold_of == k, out / "folds" / str(k), f"fold {k + 1} of {folds}")
+        held, run = fold_of == k, out / "folds" / str(k)
+        logits[held], distances[held] = held_out(job, held, run, f"fold {k + 1} of {folds}")
     train(job, classifier, np.arange(len(exams)), out, f"fine-tune {', '.join(tasks)}")
     if folds:
+        write_familiarity(out, Familiarity(looks(job, out, exams), distances))
         lock_plane(out, plane, OutOfFold(tasks, exams, fold_of, truth, logits))
     write_text(out / MODEL_CARD, model_card(out))
     print(f"model: {out}\nnext:  kneessl evaluate {out} {data}")
@@ -218,7 +227,7 @@ def train(job: Job, classifier: Classifier, chosen: np.ndarray, out: Path, title
             checkpoint=checkpoint if checkpoint.is_file() else None,
         )  # fmt: skip
         classifier = module.result
-    save_weights(classifier, out / "model.safetensors")
+    save_weights(classifier, out / WEIGHTS)
     write_record(
         out, job.preprocessing, rows, kind="finetune", network=job.network, head=job.head or NETWORKS[job.network].head,
         tasks=job.tasks, plane=job.plane, seed=job.seed, epochs=recipe.epochs, lr=recipe.lr, tta=job.tta,
@@ -226,16 +235,30 @@ def train(job: Job, classifier: Classifier, chosen: np.ndarray, out: Path, title
         parameters=sum(p.numel() for p in classifier.parameters()), exams=len(exams),
         positives=[int((labels == 1).sum()) for labels in truth.T],
         unlabelled=[int((labels == UNKNOWN).sum()) for labels in truth.T],
-        labelled_exams=exams, data_sha256=data_sha256,
+        labelled_exams=exams, data_sha256=data_sha256, synthetic=bool(data_note(job.folder)),
     )  # fmt: skip
 
 
-def held_out(job: Job, fold: np.ndarray, out: Path, title: str) -> np.ndarray:
-    """Train without the exams of a fold, bool `(exams,)`, unless that is done, and predict them: `(fold, tasks)`."""
+def held_out(job: Job, fold: np.ndarray, out: Path, title: str) -> tuple[np.ndarray, np.ndarray]:
+    """Train without the exams of a fold, bool `(exams,)`, unless that is done, and look at them.
+
+    Returns:
+        Logits `(fold, tasks)`, and how far each exam lies from what this model is familiar with, `(fold,)`.
+    """
     if not (out / "run.json").is_file():
         train(job, job.classifier(), np.flatnonzero(~fold), out, title)
-    unseen = [exam for exam, held in zip(job.exams, fold, strict=True) if held]
-    return plane_logits(load_plane(out), job.folder, "train", unseen, title)
+    unseen, seen = ([exam for exam, held in zip(job.exams, fold, strict=True) if held == wanted] for wanted in (1, 0))
+    found = [(one.logits, one.features) for one in passes(load_plane(out), job.folder, "train", unseen, title) if one]
+    logits, features = (np.stack(rows) for rows in zip(*found, strict=True))
+    return logits, looks(job, out, seen).distances(features)
+
+
+def looks(job: Job, run: Path, exams: Sequence[str]) -> Gaussian:
+    """What the exams that a model was trained on look like to it; at most `MOST_LOOKED_AT` of them."""
+    model = replace(load_plane(run), tta=False)
+    if len(exams) > MOST_LOOKED_AT:
+        exams = np.random.default_rng(job.seed).choice(exams, MOST_LOOKED_AT, replace=False).tolist()
+    return Gaussian.fit([one.features for one in passes(model, job.folder, "train", exams, "look again") if one])
 
 
 def read_start(from_run: Path | None, weights: Path | None) -> dict[str, Any]:

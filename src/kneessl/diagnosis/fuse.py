@@ -6,13 +6,13 @@ from pathlib import Path
 
 from kneessl.diagnosis.card import MODEL_CARD, model_card
 from kneessl.diagnosis.crossfit import OutOfFold
-from kneessl.diagnosis.locked import DECISIONS, OUT_OF_FOLD, WEIGHTS, lock_fused
+from kneessl.diagnosis.locked import DECISIONS, FAMILIARITY, OUT_OF_FOLD, WEIGHTS, lock_fused
 from kneessl.diagnosis.model import load_plane
 from kneessl.errors import UserError
 from kneessl.files import new_folder, write_text
 from kneessl.training import read_record
 
-COPIED = (WEIGHTS, "run.json", "config.yaml", "metrics.csv", OUT_OF_FOLD, DECISIONS)
+COPIED = (WEIGHTS, FAMILIARITY, "run.json", "config.yaml", "metrics.csv", OUT_OF_FOLD, DECISIONS)
 
 
 def fuse(models: list[Path], out: Path) -> None:

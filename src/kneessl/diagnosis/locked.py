@@ -1,7 +1,7 @@
 """What is locked with a model before any test: recalibration, fusion of planes and operating points.
 
 All of it is set on out-of-fold predictions of the training exams, written to `decisions.json` beside the weights with a
-hash over itself and over the weights, and applied unchanged from then on. Nothing here reads another split.
+hash over itself, the weights and the familiarity, and applied unchanged from then on. Nothing here reads another split.
 """
 
 import hashlib
@@ -12,19 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from kneessl.diagnosis.crossfit import OutOfFold
 from kneessl.diagnosis.labels import UNKNOWN
 from kneessl.errors import UserError
 from kneessl.evaluation.calibration import Recalibration
 from kneessl.evaluation.decisions import OperatingPoints, lock
+from kneessl.evaluation.familiarity import Familiarity
 from kneessl.evaluation.stacking import Stack
 from kneessl.exams.folder import PLANES, Plane
-from kneessl.files import write_text
+from kneessl.files import replacing, write_text
 
 DECISIONS = "decisions.json"
 OUT_OF_FOLD = "out_of_fold.csv"
 WEIGHTS = "model.safetensors"
+FAMILIARITY = "familiarity.safetensors"
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,33 @@ def plane_folders(model: Path) -> list[Path]:
     return [model / plane for plane in PLANES if (model / plane / "run.json").is_file()] or [model]
 
 
-def weights_sha256(model: Path) -> dict[str, str]:
-    """SHA-256 of every weights file of a model folder, by its path in it, without those of the folds."""
-    files = [path / WEIGHTS for path in plane_folders(model) if (path / WEIGHTS).is_file()]
-    return {str(file.relative_to(model)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+def files_sha256(model: Path) -> dict[str, str]:
+    """SHA-256 of every file of weights or familiarity of a model folder, by its path in it, without those of folds."""
+    files = [path / name for path in plane_folders(model) for name in (WEIGHTS, FAMILIARITY)]
+    return {
+        str(file.relative_to(model)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()
+    }
+
+
+def write_familiarity(model: Path, familiarity: Familiarity) -> None:
+    """Write `familiarity.safetensors` into a plane's model folder; before `lock_plane`, which takes its hash."""
+    with replacing(model / FAMILIARITY) as partial:
+        save_file(familiarity.to_arrays(), partial)
+
+
+def read_familiarity(model: Path) -> Familiarity | None:
+    """What `write_familiarity` wrote; None where there is nothing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = model / FAMILIARITY
+    if not path.is_file():
+        return None
+    try:
+        return Familiarity.from_arrays(load_file(path))
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged; fine-tune again with --folds") from error
 
 
 def write_decisions(
@@ -127,7 +154,7 @@ def write_decisions(
     """Write `decisions.json` with the hash over its content and the weights."""
     content: dict[str, Any] = {
         "set on": "out-of-fold predictions of training exams",
-        "weights": weights_sha256(model),
+        "weights": files_sha256(model),
         "decisions": {
             task: {
                 key: {"recalibration": asdict(d.recalibration), "points": d.points.to_dict()} for key, d in sets.items()
@@ -150,7 +177,7 @@ def read_decisions(model: Path) -> Decisions | None:
     """What is locked with a model; None where nothing is.
 
     Raises:
-        UserError: the file, or the weights, are not what they were when it was written.
+        UserError: the file, the weights or the familiarity are not what they were when it was written.
     """
     path = model / DECISIONS
     if not path.is_file():
@@ -158,7 +185,7 @@ def read_decisions(model: Path) -> Decisions | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         digest = content.pop("sha256")
-        unchanged = digest == digest_of(content) and content["weights"] == weights_sha256(model)
+        unchanged = digest == digest_of(content) and content["weights"] == files_sha256(model)
         decisions = {
             task: {
                 key: Decision(Recalibration(**d["recalibration"]), OperatingPoints.from_dict(d["points"]))
@@ -171,6 +198,6 @@ def read_decisions(model: Path) -> Decisions | None:
         raise UserError(f"{path} is damaged; fine-tune again with --folds, or fuse again") from error
     if not unchanged:
         raise UserError(
-            f"{path} or the weights beside it have changed since it was locked; fine-tune again with --folds"
+            f"{path}, or a .safetensors file beside it, have changed since it was locked; fine-tune again with --folds"
         )
     return Decisions(decisions, stacks, digest)

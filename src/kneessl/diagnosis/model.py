@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kneessl.diagnosis.classifier import Classifier, build_classifier
-from kneessl.diagnosis.locked import Decisions, read_decisions
+from kneessl.diagnosis.locked import WEIGHTS, Decisions, digest_of, files_sha256, read_decisions, read_familiarity
 from kneessl.errors import UserError
+from kneessl.evaluation.familiarity import Familiarity
 from kneessl.exams.folder import PLANES, Plane
 from kneessl.training import read_record
 from kneessl.views.preprocess import Preprocessing
@@ -26,6 +27,10 @@ class PlaneModel:
     preprocessing: Preprocessing
     tta: bool = False
     """Whether a prediction is the average over small shifts (`kneessl.diagnosis.predict.SHIFTS`)."""
+    familiarity: Familiarity | None = None
+    """What its training exams look like to it; None where it was trained without folds."""
+    synthetic: bool | None = None
+    """Whether it was trained on a phantom; None where an older run does not say."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,14 @@ class Model:
     tasks: tuple[str, ...]
     decisions: Decisions | None
     """What is locked with it; a model of one plane may have none, and then its logits are taken as they are."""
+    sha256: str
+    """Of what is locked with it, which holds hashes of its files; where nothing is, over those hashes."""
+
+    @property
+    def synthetic(self) -> bool | None:
+        """Whether any of its planes was trained on a phantom; None where an older run does not say."""
+        said = {plane.synthetic for plane in self.planes.values()}
+        return True if True in said else None if None in said else False
 
 
 def load_model(run: Path) -> Model:
@@ -48,12 +61,14 @@ def load_model(run: Path) -> Model:
     record = read_record(run)
     if record.get("kind") != "fuse":
         plane = load_plane(run)
-        return Model(run, {plane.plane: plane}, plane.tasks, read_decisions(run))
+        decisions = read_decisions(run)
+        sha256 = decisions.sha256 if decisions else digest_of(files_sha256(run))
+        return Model(run, {plane.plane: plane}, plane.tasks, decisions, sha256)
     planes = {plane: load_plane(run / plane) for plane in PLANES if (run / plane).is_dir()}
     decisions = read_decisions(run)
     if not planes or len({model.tasks for model in planes.values()}) > 1 or decisions is None:
         raise UserError(f"{run} is damaged: it lacks planes or decisions.json, or its planes answer different tasks")
-    return Model(run, planes, next(iter(planes.values())).tasks, decisions)
+    return Model(run, planes, next(iter(planes.values())).tasks, decisions, decisions.sha256)
 
 
 def load_plane(run: Path) -> PlaneModel:
@@ -61,7 +76,7 @@ def load_plane(run: Path) -> PlaneModel:
     record = read_record(run)
     if record.get("kind") != "finetune":
         raise UserError(f"{run} is not a fine-tuned model; run `kneessl finetune DATA --from {run} --out MODEL` first")
-    path = run / "model.safetensors"
+    path = run / WEIGHTS
     try:
         preprocessing = Preprocessing(**record["preprocessing"])
         if preprocessing.fingerprint() != record["fingerprint"]:
@@ -75,7 +90,10 @@ def load_plane(run: Path) -> PlaneModel:
         classifier = build_classifier(record.get("network", "resnet18"), record.get("head"), len(tasks), tensors)
         classifier.load_state_dict(tensors)
         classifier.to("cuda" if torch.cuda.is_available() else "cpu")
-        return PlaneModel(classifier.eval(), tasks, record["plane"], preprocessing, bool(record.get("tta")))
+        return PlaneModel(
+            classifier.eval(), tasks, record["plane"], preprocessing, bool(record.get("tta")), read_familiarity(run),
+            record.get("synthetic"),
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; the run has not finished: resume it with `kneessl finetune`") from error
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:

@@ -1,6 +1,6 @@
 """Deterministic prediction: all slices that the preprocessing keeps, float32, no random draw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,24 +60,57 @@ def whole_clip(model: PlaneModel, series: np.ndarray, shift: tuple[int, int, int
     return clip, places(chosen, len(series))[None].to(device)
 
 
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One series once through a network."""
+
+    maps: Tensor
+    """float `(1, S, C, h, w)`, the encoder's, of the slices that the preprocessing keeps, without any shift."""
+    where: Tensor
+    """float `(1, S)`, those slices' places."""
+    logits: np.ndarray
+    """float64 `(tasks,)`; with tta, means over `SHIFTS`."""
+
+    @property
+    def features(self) -> np.ndarray:
+        """What the maps are on the whole, float64 `(C,)`: their mean over slices and positions."""
+        return self.maps[0].mean((2, 3)).double().mean(0).cpu().numpy()
+
+
 @torch.no_grad()
+def forward(model: PlaneModel, series: np.ndarray) -> Pass:
+    """Send one series, uint8 `(slices, 256, 256)`, through a network; with tta, once more for each further shift."""
+    clip, where = whole_clip(model, series)
+    maps = model.classifier.maps(clip)
+    found = [model.classifier.head(maps, where)]
+    for shift in SHIFTS[1:] if model.tta else ():
+        found.append(model.classifier(*whole_clip(model, series, shift)))
+    return Pass(maps, where, torch.cat(found).double().mean(0).cpu().numpy())
+
+
 def series_logits(model: PlaneModel, series: np.ndarray) -> np.ndarray:
     """Logits of one series, uint8 `(slices, 256, 256)`: float64 `(tasks,)`; with tta, means over `SHIFTS`."""
-    shifts = SHIFTS if model.tta else SHIFTS[:1]
-    found = [model.classifier(*whole_clip(model, series, shift))[0].double() for shift in shifts]
-    return torch.stack(found).mean(0).cpu().numpy()
+    return forward(model, series).logits
 
 
-def plane_logits(model: PlaneModel, folder: ExamFolder, split: str, exams: list[str], title: str) -> np.ndarray:
+def passes(
+    model: PlaneModel, folder: ExamFolder, split: str, exams: Sequence[str], title: str
+) -> Iterator[Pass | None]:
+    """Send exams of one split through the model of a plane, with a progress bar; None without a series in it."""
+    known = set(folder.exams(split, model.plane))
+    for exam in tqdm(exams, desc=title, unit="exam", dynamic_ncols=True):
+        yield forward(model, folder.series(split, model.plane, exam)) if exam in known else None
+
+
+def plane_logits(model: PlaneModel, folder: ExamFolder, split: str, exams: Sequence[str], title: str) -> np.ndarray:
     """Logits of `exams` of one split in the model's plane, float64 `(exams, tasks)`, with a progress bar.
 
     An exam without a series in that plane has NaN.
     """
-    known = set(folder.exams(split, model.plane))
     logits = np.full((len(exams), len(model.tasks)), np.nan)
-    for row, exam in enumerate(tqdm(exams, desc=title, unit="exam", dynamic_ncols=True)):
-        if exam in known:
-            logits[row] = series_logits(model, folder.series(split, model.plane, exam))
+    for row, found in enumerate(passes(model, folder, split, exams, title)):
+        if found is not None:
+            logits[row] = found.logits
     return logits
 
 
@@ -93,6 +126,8 @@ class Answers:
     """float64 `(n,)`, recalibrated where the model has that locked."""
     states: list[State | None]
     """At the locked operating points; None where the model has none, or nothing could be said."""
+    intervals: list[tuple[float, float] | None]
+    """95 %, of the probabilities (`Recalibration.interval`); None as for states, or where an older model has none."""
 
     def rows(self, chosen: Sequence[int]) -> "Answers":
         """Only those of some exams."""
@@ -102,6 +137,7 @@ class Answers:
             self.logits[index],
             self.probabilities[index],
             [self.states[i] for i in index],
+            [self.intervals[i] for i in index],
         )
 
 
@@ -120,6 +156,7 @@ def answer(model: Model, task: str, logits: Mapping[Plane, np.ndarray]) -> Answe
     planes = [planes_key([plane for plane, known in there.items() if known[i]]) for i in range(n)]
     fused, probabilities = np.full(n, np.nan), np.full(n, np.nan)
     states: list[State | None] = [None] * n
+    intervals: list[tuple[float, float] | None] = [None] * n
     for key in set(planes) - {""}:
         here = np.array([name == key for name in planes])
         part = {plane: values[plane][here] for plane in key.split("+")}
@@ -135,7 +172,8 @@ def answer(model: Model, task: str, logits: Mapping[Plane, np.ndarray]) -> Answe
         probabilities[here] = decision.recalibration.apply(fused[here])
         for i in np.flatnonzero(here):
             states[i] = decision.points.state(float(probabilities[i]))
-    return Answers(planes, fused, probabilities, states)
+            intervals[i] = decision.recalibration.interval(float(fused[i]))
+    return Answers(planes, fused, probabilities, states, intervals)
 
 
 def predict_split(

@@ -10,6 +10,7 @@ support vector machines", in Advances in Large Margin Classifiers, 1999 (smoothe
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,6 +72,9 @@ class ReliabilityBin:
     """The share of positives among the n."""
 
 
+Covariance = tuple[tuple[float, float], tuple[float, float]]
+
+
 @dataclass(frozen=True)
 class Recalibration:
     """Probabilities from a model's logits: 1 / (1 + exp(-(intercept + slope x logit))).
@@ -78,18 +82,21 @@ class Recalibration:
     The slope is above 0, so the order of the exams stays, and with it the AUC.
 
     Raises:
-        UserError: slope or intercept are not finite numbers, or the slope is not above 0.
+        UserError: slope or intercept are not finite numbers, the slope is not above 0, or the covariance is none.
     """
 
     slope: float
     intercept: float
+    covariance: Covariance | None = None
+    """Of intercept and slope, in that order, as they were estimated; None where an older version did not record it."""
 
     def __post_init__(self) -> None:
-        for name, value in (("slope", self.slope), ("intercept", self.intercept)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-                raise UserError(f"the {name} of a recalibration must be a finite number, not {value!r}")
+        _check_finite(self.slope, "slope")
+        _check_finite(self.intercept, "intercept")
         if self.slope <= 0:
             raise UserError(f"the slope of a recalibration must be above 0, or it would turn the order: {self.slope}")
+        if self.covariance is not None:  # JSON has lists where there were tuples
+            object.__setattr__(self, "covariance", _checked_covariance(self.covariance))
 
     @classmethod
     def fit(cls, labels: ArrayLike, logits: ArrayLike) -> "Recalibration":
@@ -108,6 +115,9 @@ class Recalibration:
         bound). That bound is never above 1, or logits that hardly differ here would be blown up where others differ
         more. Logits that are all alike tell no slope: it is 1 then, and everyone gets the mean of the targets.
 
+        The covariance is the inverse of the observed information at the fit. A slope that is held, or that nothing
+        tells, is taken as known: only the intercept varies then.
+
         Args:
             labels: (n,) the reference standard, 0 or 1, with at least two exams of each.
             logits: (n,) finite numbers, where a higher one speaks for 1.
@@ -123,14 +133,20 @@ class Recalibration:
         targets = np.where(positive, (positives + 1) / (positives + 2), 1 / (len(positive) - positives + 2))
         centre, spread = values.mean(), values.std()
         if _alike(values):
-            return cls(1.0, float(logit(targets.mean()) - centre))
+            mean = targets.mean()
+            return cls(1.0, float(logit(mean) - centre), _only_intercept(1 / (len(values) * mean * (1 - mean))))
         standard = (values - centre) / spread
-        (middle, slope), _ = _maximise(np.stack((np.ones(len(values)), standard), axis=1), targets)
+        (middle, slope), covariance = _maximise(np.stack((np.ones(len(values)), standard), axis=1), targets)
         least = min(LEAST_SLOPE, spread)  # a slope on standardised logits of `spread` is one of 1 on the logits
         if slope < least:
             slope = least
-            (middle,), _ = _maximise(np.ones((len(values), 1)), targets, slope * standard)
-        return cls(float(slope / spread), float(middle - slope * centre / spread))
+            (middle,), ((variance,),) = _maximise(np.ones((len(values), 1)), targets, slope * standard)
+            known = _only_intercept(variance)
+        else:
+            back = np.array([[1, -centre / spread], [0, 1 / spread]])
+            (first, mixed), (_, second) = (back @ covariance @ back.T).tolist()
+            known = ((first, mixed), (mixed, second))
+        return cls(float(slope / spread), float(middle - slope * centre / spread), known)
 
     def apply(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Return the probability of 1 in [0, 1] for each logit, in the same shape.
@@ -142,6 +158,31 @@ class Recalibration:
         if np.isnan(values).any():
             raise UserError(f"{np.isnan(values).sum()} of {values.size} logits are NaN; they have no probability")
         return np.asarray(expit(self.intercept + self.slope * values))
+
+    def interval(self, logit: float, level: float = 0.95) -> tuple[float, float] | None:
+        """Return the confidence interval of the probability at one logit, or None without a covariance.
+
+        Wald's on the log odds, intercept + slope x logit, whose variance follows from the covariance (delta method),
+        mapped to probabilities. It covers what other exams would have made of this recalibration, at this logit. It
+        does not cover the logit itself, such as what another training or other weights of the planes would give, nor
+        exams of another kind, such as another scanner's. A slope that is held at its bound counts as known (`fit`).
+
+        Args:
+            logit: a finite number.
+            level: confidence level, between 0 and 1.
+
+        Raises:
+            UserError: the arguments are not as described above.
+        """
+        quantile = normal_quantile(level)
+        at = np.array([1.0, as_numbers(logit, "logits")])
+        if not np.isfinite(at).all():
+            raise UserError(f"a probability has an interval at a finite logit, not at {logit}")
+        if self.covariance is None:
+            return None
+        centre = self.intercept + self.slope * at[1]
+        half = quantile * np.sqrt(max(at @ np.array(self.covariance) @ at, 0.0))  # rounding may go below 0
+        return float(expit(centre - half)), float(expit(centre + half))
 
 
 def calibration(labels: ArrayLike, probabilities: ArrayLike, level: float = 0.95) -> Calibration:
@@ -246,6 +287,28 @@ def _slope(
     except np.linalg.LinAlgError:
         return None, "the probabilities all but separate the classes, which leaves the slope open"
     return _estimate(coefficients[1] / spread, np.sqrt(covariance[1, 1]) / spread, quantile), None
+
+
+def _only_intercept(variance: float) -> Covariance:
+    return (float(variance), 0.0), (0.0, 0.0)
+
+
+def _check_finite(value: Any, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise UserError(f"the {what} of a recalibration must be a finite number, not {value!r}")
+
+
+def _checked_covariance(given: Any) -> Covariance:
+    """Return a covariance as tuples, or a user error where it is none."""
+    try:
+        (first, mixed), (again, second) = given
+    except (TypeError, ValueError):
+        raise UserError(f"the covariance of a recalibration must be two rows of two numbers, not {given!r}") from None
+    for value in (first, mixed, again, second):
+        _check_finite(value, "covariance")
+    if mixed != again or min(first, second) < 0 or mixed**2 > first * second * (1 + 1e-9):
+        raise UserError(f"the covariance of a recalibration must be symmetric and not negative, unlike {given!r}")
+    return (first, mixed), (mixed, second)
 
 
 def _alike(values: NDArray[np.float64]) -> bool:

@@ -1,93 +1,54 @@
 """DICOM headers as light records, one an image.
 
-Only the attributes named here are ever read. Of the patient's identity that is the ID alone, to keep exams of one
-person together; it goes no further than `Image.person`.
+Of the patient's identity only the ID is ever read, to keep exams of one person together; it goes no further than
+`Image.person`.
 """
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from pydicom import Dataset, config, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 
 from kneessl.errors import UserError
+from kneessl.exams.dicom_header import Acquisition, Header, acquisition, quietly, read_header
+from kneessl.exams.notes import Notes
 
-_HEADER = [
-    "ImageType",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "Modality",
-    "PatientID",
-    "IssuerOfPatientID",
-    "BodyPartExamined",
-    "EchoTime",
-    "EffectiveEchoTime",
-    "SpacingBetweenSlices",
-    "SliceThickness",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "InstanceNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "Laterality",
-    "ImageLaterality",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-]
 _MR_IMAGES = {MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
 _LARGEST_SIDE = 4096
 _LARGEST_FRAMES = 8192
+_PIXEL_MM = (0.01, 100.0)
+_FARTHEST_MM = 10_000.0
 
+_REFORMATTED = "reformatted images (MPR)"
+_PROJECTED = "projections"
+_COMPUTED = "computed maps"
+_COMPLEX = "real or imaginary images"
+_PHASE = "phase images"
+_FAT = "fat images (Dixon)"
+_OPPOSED = "opposed-phase images (Dixon)"
 _LEFT_OUT_TYPES = {
     "LOCALIZER": "localisers",
     "MOSAIC": "mosaics",
-    "PROJECTION IMAGE": "projections",
-    "P": "phase images",
-    "PHASE MAP": "phase images",
-    "R": "real or imaginary images",
-    "I": "real or imaginary images",
+    **dict.fromkeys(("MPR", "REFORMATTED", "RESAMPLED", "CSA MPR", "CSA RESAMPLED", "CPR", "CURVED"), _REFORMATTED),
+    **dict.fromkeys(("PROJECTION IMAGE", "PROJECTION", "MIP", "MAX_IP", "MIN_IP", "MINIP", "MNIP"), _PROJECTED),
+    **dict.fromkeys(("SUBTRACT", "SUBTRACTION", "SUBTRACTED", "SUB"), "subtractions"),
+    **dict.fromkeys(("SCREEN SAVE", "SCREENSAVE", "POSDISP", "CSA REPORT"), "screen saves"),
+    **dict.fromkeys(("ADC", "FA", "T1 MAP", "T2 MAP", "T2_STAR MAP", "R2 MAP", "R2_STAR", "FAT_FRACTION"), _COMPUTED),
+    **dict.fromkeys(("FF", "FIELD_MAP", "MEAN", "STDDEV", "AVERAGE"), _COMPUTED),
+    **dict.fromkeys(("P", "PHASE", "PHASE MAP"), _PHASE),
+    **dict.fromkeys(("R", "I", "REAL", "IMAGINARY"), _COMPLEX),
+    **dict.fromkeys(("F", "FAT"), _FAT),
+    **dict.fromkeys(("OP", "OPP_PHASE", "OUT_PHASE", "OPPOSED_PHASE", "OUT_OF_PHASE"), _OPPOSED),
 }
+"""By value 3 and later of ImageType, as scanners and workstations write them."""
+_SECONDARY = "secondary images (such as reformatted series and screen saves)"
 # BodyPartExamined is often blank or in the hospital's own words, so only these clear terms count against a series.
 _ELSEWHERE = frozenset(
-    [
-        "ABDOMEN",
-        "ANKLE",
-        "BRAIN",
-        "BREAST",
-        "CHEST",
-        "CSPINE",
-        "ELBOW",
-        "FOOT",
-        "HAND",
-        "HEAD",
-        "HEART",
-        "HIP",
-        "LIVER",
-        "LSPINE",
-        "NECK",
-        "PELVIS",
-        "PROSTATE",
-        "SHOULDER",
-        "SKULL",
-        "SPINE",
-        "THORAX",
-        "TSPINE",
-        "WRIST",
-    ]
+    (
+        *("ABDOMEN", "ANKLE", "BRAIN", "BREAST", "CHEST", "CSPINE", "ELBOW", "FOOT", "HAND", "HEAD", "HEART", "HIP"),
+        *("LIVER", "LSPINE", "NECK", "PELVIS", "PROSTATE", "SHOULDER", "SKULL", "SPINE", "THORAX", "TSPINE", "WRIST"),
+    )
 )
 
 
@@ -105,6 +66,8 @@ class Image:
     series: str
     instance: str
     """SOPInstanceUID."""
+    sop_class: str
+    """SOPClassUID."""
     image_type: tuple[str, ...]
     laterality: str
     """`L`, `R` or empty."""
@@ -124,172 +87,171 @@ class Image:
     intercept: float
     inverted: bool
     """MONOCHROME1: small values are bright."""
+    acquisition: Acquisition
 
 
 class LeftOut(Exception):
-    """This file is no part of a knee MR series; the message says what it is, as a plural noun phrase."""
+    """This image is no part of a knee MR series; the message says what it is, as a plural noun phrase."""
 
 
-def images(file: Path, number: str) -> list[Image]:
+def images(file: Path, number: str, notes: Notes) -> list[Image]:
     """Read the headers of the images in one file.
 
+    Args:
+        file: Any file.
+        number: How an error names it, such as `file 3 of 192`.
+        notes: Collects what is left out: whatever is not DICOM, or not an MR image of a knee in grey values; and,
+            where faults are skipped, what is damaged or lacks the attributes that place it in the patient.
+
     Raises:
-        LeftOut: the file is not DICOM, or not an MR image of a knee in grey values.
-        UserError: the file is DICOM, but damaged or without the attributes that place it in the patient.
+        UserError: such a fault, unless faults are skipped.
     """
+    study = ""
     with quietly():
         try:
-            header = dcmread(file, stop_before_pixels=True, specific_tags=_HEADER)
-        except InvalidDicomError:
-            if file.suffix.lower() in {".dcm", ".ima"} or file.stat().st_size == 0:
-                raise UserError(f"{number} is damaged or not DICOM; export it again, or remove it") from None
-            raise LeftOut("files that are not DICOM") from None
-        except Exception:  # a damaged header raises nearly anything, and pydicom's text may quote identity
-            raise UserError(f"{number} has a damaged DICOM header; export it again") from None
-        try:
+            header = _header(file, number)
+            study = header.text("StudyInstanceUID")
             _require_knee_mr(header, number)
-            return [_image(header, file, number, frame) for frame in range(_frame_count(header, number))]
-        except (LeftOut, UserError):
-            raise
-        except Exception:
-            raise UserError(f"{number} has DICOM attributes that do not follow the standard; export it again") from None
+            return _images(header, file, number, notes)
+        except LeftOut as reason:
+            notes.leave_out(str(reason), study=study)
+        except UserError as error:
+            notes.fault(error, study)
+        except Exception:  # a damaged header raises nearly anything, and pydicom's text may quote identity
+            notes.fault(
+                UserError(f"{number} has DICOM attributes that do not follow the standard; export it again"), study
+            )
+    return []
 
 
-def _require_knee_mr(header: Dataset, number: str) -> None:
+def _header(file: Path, number: str) -> Header:
+    try:
+        return read_header(file, number)
+    except UserError:
+        raise
+    except InvalidDicomError:
+        if file.suffix.lower() in {".dcm", ".ima"} or file.stat().st_size == 0:
+            raise UserError(f"{number} is damaged or not DICOM; export it again, or remove it") from None
+        raise LeftOut("files that are not DICOM") from None
+    except Exception:
+        raise UserError(f"{number} has a damaged DICOM header; export it again") from None
+
+
+def _require_knee_mr(header: Header, number: str) -> None:
     if "Rows" not in header:
         # pydicom takes a file that ends in the middle of its header for a whole one.
-        kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+        kind = header.value("SOPClassUID") or header.data.file_meta.get("MediaStorageSOPClassUID")
         if kind is None or kind in _MR_IMAGES:
             raise UserError(f"{number} is cut short; export it again")
         raise LeftOut("DICOM files that are not images")
-    modality = str(header.get("Modality") or "").strip()
+    modality = header.text("Modality")
     if modality != "MR":
         # A modality is a code of two letters; anything longer might be text that names someone.
         raise LeftOut(f"images of modality {modality}" if len(modality) == 2 else "images without a known modality")
-    if int(header.get("SamplesPerPixel") or 1) != 1 or _photometric(header) not in {
-        "MONOCHROME1",
-        "MONOCHROME2",
-    }:
+    if int(header.value("SamplesPerPixel") or 1) != 1 or _photometric(header) not in {"MONOCHROME1", "MONOCHROME2"}:
         raise LeftOut("colour images (RGB or palette)")
-    elsewhere = set(str(header.get("BodyPartExamined") or "").upper().split()) & _ELSEWHERE
+    if header.text("BurnedInAnnotation").upper() == "YES":
+        raise LeftOut("images with text burned into their pixels")
+    elsewhere = set(header.text("BodyPartExamined").upper().split()) & _ELSEWHERE
     if elsewhere:
         raise LeftOut(f"images of another body part ({min(elsewhere)})")
 
 
-def _photometric(header: Dataset) -> str:
-    return str(header.get("PhotometricInterpretation") or "MONOCHROME2").strip()
+def _photometric(header: Header) -> str:
+    return header.text("PhotometricInterpretation") or "MONOCHROME2"
 
 
-def _frame_count(header: Dataset, number: str) -> int:
-    count = int(header.get("NumberOfFrames") or 1)
-    if not (0 < header.Rows <= _LARGEST_SIDE and 0 < header.Columns <= _LARGEST_SIDE and count <= _LARGEST_FRAMES):
+def _images(header: Header, file: Path, number: str, notes: Notes) -> list[Image]:
+    """The images of a file that can be part of a series; an enhanced one may hold fat or phase images as well."""
+    found = []
+    for index, frame in enumerate(header.frames(_frame_count(header, number))):
+        try:
+            found.append(_image(frame, file, number, index))
+        except LeftOut as reason:
+            notes.leave_out(str(reason), study=header.text("StudyInstanceUID"))
+    return found
+
+
+def _frame_count(header: Header, number: str) -> int:
+    rows, columns = int(header.value("Rows")), int(header.value("Columns"))
+    count = int(header.value("NumberOfFrames") or 1)
+    if not (0 < rows <= _LARGEST_SIDE and 0 < columns <= _LARGEST_SIDE and 0 < count <= _LARGEST_FRAMES):
         raise UserError(f"{number} claims a size that no MR image has; export it again")
-    if count > 1 and len(header.get("PerFrameFunctionalGroupsSequence") or []) != count:
+    if count > 1 and len(header.value("PerFrameFunctionalGroupsSequence") or ()) != count:
         raise UserError(f"{number} has several frames, but no functional group for each; export it as enhanced MR")
     return count
 
 
-def _image(header: Dataset, file: Path, number: str, frame: int) -> Image:
-    orientation = _numbers(header, frame, "ImageOrientationPatient", "PlaneOrientationSequence")
-    spacing = _numbers(header, frame, "PixelSpacing", "PixelMeasuresSequence")
+def _image(header: Header, file: Path, number: str, index: int) -> Image:
+    image_type = _image_type(header)
+    orientation, spacing = header.numbers("ImageOrientationPatient"), header.numbers("PixelSpacing")
     if orientation is None or len(orientation) != 6 or not _orthonormal(orientation):
         raise UserError(f"{number} has no valid ImageOrientationPatient, so its plane cannot be told; export it again")
-    if spacing is None or len(spacing) != 2 or min(spacing) <= 0:
+    if spacing is None or len(spacing) != 2 or not _PIXEL_MM[0] <= min(spacing) <= max(spacing) <= _PIXEL_MM[1]:
         raise UserError(f"{number} has no valid PixelSpacing, so its scale in mm cannot be told; export it again")
-    position = _numbers(header, frame, "ImagePositionPatient", "PlanePositionSequence")
-    slice_mm = _number(header, frame, "SpacingBetweenSlices", "PixelMeasuresSequence") or _number(
-        header, frame, "SliceThickness", "PixelMeasuresSequence"
-    )
-    echo_ms = _number(header, frame, "EffectiveEchoTime", "MREchoSequence")
-    slope = _number(header, frame, "RescaleSlope", "PixelValueTransformationSequence")
-    intercept = _number(header, frame, "RescaleIntercept", "PixelValueTransformationSequence")
-    instance_number = header.get("InstanceNumber")
+    position = header.numbers("ImagePositionPatient")
+    slice_mm = header.number("SpacingBetweenSlices") or header.number("SliceThickness")
+    echo_ms, slope = header.number("EffectiveEchoTime"), header.number("RescaleSlope")
+    instance_number = header.value("InstanceNumber")
     multi_frame = "PerFrameFunctionalGroupsSequence" in header
     return Image(
         file=file,
         number=number,
-        frame=frame,
+        frame=index,
         person=_person(header),
-        study=str(header.StudyInstanceUID),
-        series=str(header.SeriesInstanceUID),
-        instance=str(header.get("SOPInstanceUID") or ""),
-        image_type=_image_type(header, frame),
-        laterality=_laterality(header, frame),
-        rows=int(header.Rows),
-        columns=int(header.Columns),
+        study=_uid(header, "StudyInstanceUID"),
+        series=_uid(header, "SeriesInstanceUID"),
+        instance=header.text("SOPInstanceUID"),
+        sop_class=header.text("SOPClassUID"),
+        image_type=image_type,
+        laterality=_laterality(header),
+        rows=int(header.value("Rows")),
+        columns=int(header.value("Columns")),
         row_mm=spacing[0],
         column_mm=spacing[1],
-        slice_mm=abs(slice_mm) if slice_mm else None,
-        echo_ms=_number(header, frame, "EchoTime", "MREchoSequence") if echo_ms is None else echo_ms,
+        slice_mm=abs(slice_mm) if slice_mm and abs(slice_mm) <= _PIXEL_MM[1] else None,
+        echo_ms=header.number("EchoTime") if echo_ms is None else echo_ms,
         instance_number=None if multi_frame or instance_number in {None, ""} else int(instance_number),
-        position=position if position and len(position) == 3 else None,
+        position=position if position and len(position) == 3 and max(map(abs, position)) < _FARTHEST_MM else None,
         orientation=orientation,
         slope=1.0 if slope is None else slope,
-        intercept=intercept or 0.0,
+        intercept=header.number("RescaleIntercept") or 0.0,
         inverted=_photometric(header) == "MONOCHROME1",
+        acquisition=acquisition(header),
     )
 
 
-def _holder(header: Dataset, frame: int, keyword: str, group: str) -> Dataset:
-    """Where an attribute of one frame stands: its functional group, the shared one, or else the header itself."""
-    for sequence in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        items = header.get(sequence)
-        if items:
-            found = items[frame if sequence.startswith("Per") else 0].get(group)
-            if found and keyword in found[0]:
-                return found[0]
-    return header
-
-
-def _numbers(header: Dataset, frame: int, keyword: str, group: str) -> tuple[float, ...] | None:
-    parts = _holder(header, frame, keyword, group).get(keyword)
-    numbers = tuple(float(part) for part in parts) if parts else ()
-    return numbers if numbers and np.isfinite(numbers).all() else None
-
-
-def _number(header: Dataset, frame: int, keyword: str, group: str) -> float | None:
-    value = _holder(header, frame, keyword, group).get(keyword)
-    return float(value) if value not in (None, "") and np.isfinite(float(value)) else None
-
-
-def _image_type(header: Dataset, frame: int) -> tuple[str, ...]:
-    frame_type = _holder(header, frame, "FrameType", "MRImageFrameTypeSequence").get("FrameType")
-    image_type = tuple(str(part).strip().upper() for part in frame_type or header.get("ImageType") or ())
+def _image_type(header: Header) -> tuple[str, ...]:
+    image_type = header.codes("FrameType") or header.codes("ImageType")
     for part in image_type[2:]:
         if part in _LEFT_OUT_TYPES:
             raise LeftOut(_LEFT_OUT_TYPES[part])
+    if "SECONDARY" in image_type[1:]:
+        raise LeftOut(_SECONDARY)
     return image_type
 
 
-def _laterality(header: Dataset, frame: int) -> str:
-    frame_side = _holder(header, frame, "FrameLaterality", "FrameAnatomySequence").get("FrameLaterality")
-    for value in (header.get("ImageLaterality"), header.get("Laterality"), frame_side):
-        if str(value or "").strip().upper() in {"L", "R"}:
-            return str(value).strip().upper()
+def _laterality(header: Header) -> str:
+    for keyword in ("ImageLaterality", "Laterality", "FrameLaterality"):
+        if (side := header.text(keyword).upper()) in {"L", "R"}:
+            return side
     return ""
 
 
-def _person(header: Dataset) -> str:
-    patient = str(header.get("PatientID") or "").strip()
+def _uid(header: Header, keyword: str) -> str:
+    if not (uid := header.text(keyword)):
+        raise ValueError(keyword)
+    return uid
+
+
+def _person(header: Header) -> str:
+    patient = header.text("PatientID")
     if not patient:
-        return f"study {header.StudyInstanceUID}"
-    return f"patient {patient} of {header.get('IssuerOfPatientID') or ''}"
+        return f"study {header.text('StudyInstanceUID')}"
+    return f"patient {patient} of {header.text('IssuerOfPatientID')}"
 
 
 def _orthonormal(orientation: tuple[float, ...]) -> bool:
-    vectors = np.array(orientation).reshape(2, 3)
-    return bool(np.allclose(vectors @ vectors.T, np.eye(2), atol=1e-2))
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep pydicom from warning about, logging or refusing unusual values: its messages quote them."""
-    settings, logger = config.settings, logging.getLogger("pydicom")
-    mode, disabled = settings.reading_validation_mode, logger.disabled
-    settings.reading_validation_mode, logger.disabled = config.IGNORE, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        settings.reading_validation_mode, logger.disabled = mode, disabled
+    (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
+    lengths = (a * a + b * b + c * c, d * d + e * e + f * f)
+    return all(abs(length - 1) < 1e-2 for length in lengths) and abs(a * d + b * e + c * f) < 1e-2

@@ -30,6 +30,9 @@ _PIXELS = [
     "ExtendedOffsetTableLengths",
 ]
 
+_MOST_PIXELS = 2**28
+"""A gigabyte as float32; the finest three-dimensional series of a knee have a tenth of it."""
+
 
 def values(series: Sequence[Image]) -> np.ndarray:
     """Decode images of one size, in the order given, into measured values.
@@ -40,8 +43,11 @@ def values(series: Sequence[Image]) -> np.ndarray:
         float32 `(images, rows, columns)`.
 
     Raises:
-        UserError: pixels that are missing, cut short, not finite, or in an encoding that cannot be read.
+        UserError: more pixels than a series has, or pixels that are missing, cut short, not finite, or in an encoding
+            that cannot be read.
     """
+    if len(series) * series[0].rows * series[0].columns > _MOST_PIXELS:
+        raise UserError(f"{series[0].number} claims more pixels than any knee series has; export it again")
     voxels = np.empty((len(series), series[0].rows, series[0].columns), dtype=np.float32)
     filled = 0
     for _, group in groupby(series, key=lambda image: image.file):

@@ -1,258 +1,242 @@
-"""From images to series: split by orientation and echo, ordered by position, one chosen for each plane of a knee."""
+"""From images to exams: series split by orientation and echo, and the best one for each plane of each knee."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from kneessl.errors import UserError
+from kneessl.exams.contrast import Weighting, contrast_of
 from kneessl.exams.dicom import Image
-from kneessl.exams.dicom_pixels import values
-from kneessl.exams.folder import PLANES, Plane
+from kneessl.exams.dicom_choice import Choice, Family, Wanted, choose, milliseconds
+from kneessl.exams.dicom_stack import DicomSeries, Prepared, name_of, obliquity_deg, ordered, plane_of
+from kneessl.exams.folder import Plane
+from kneessl.exams.laterality import UNKNOWN, Placed, Side, sides
 from kneessl.exams.notes import Notes
-from kneessl.exams.stack import PLANE_OF_AXIS, Stack, side_of_patient
+
+__all__ = ["FEWEST_SLICES", "DicomSeries", "Knee", "Prepared", "SeriesFacts", "find_knees"]
 
 FEWEST_SLICES = 5
-_LARGEST_GAP = 1.5
-_SAME_PLACE_MM = 0.01
+_UNKNOWN_SIDE = "its side is unknown, in a study of both knees"
 
 
-@dataclass(frozen=True, eq=False)
-class DicomSeries:
-    """Images of one orientation, size, kind and echo, in the order of their slices along the normal."""
+@dataclass(frozen=True)
+class SeriesFacts:
+    """What is said of one series of a study, used or not: no identity, no text from the header, no UID."""
 
-    images: tuple[Image, ...]
-    slice_mm: float
-    order: str
-    """How the slices were ordered, in words."""
-    choice: tuple[str, ...] = ()
-    """Why it was chosen, in words."""
-    laterality: str = ""
-    """`L`, `R` or empty, once it is known."""
-
-    @property
-    def directions(self) -> np.ndarray:
-        """Unit vectors `(3, 3)` in LPS, in which the slice, row and column index grow."""
-        return _directions(self.images[0])
-
-    @property
-    def plane(self) -> Plane:
-        """The largest component of the normal."""
-        return PLANE_OF_AXIS[int(np.abs(self.directions[0]).argmax())]
-
-    @property
-    def name(self) -> str:
-        """What an error calls it; see `_name`."""
-        return _name(self.images)
-
-    @property
-    def centre(self) -> np.ndarray | None:
-        """Middle of the volume in LPS, mm; None where an image has no position."""
-        image = self.images[0]
-        if image.position is None:
-            return None
-        last = np.array([len(self.images) - 1, image.rows - 1, image.columns - 1])
-        extent = last * (self.slice_mm, image.row_mm, image.column_mm)
-        return np.array(image.position) + extent @ self.directions / 2
-
-    def read(self) -> Stack:
-        """Decode the pixels."""
-        image = self.images[0]
-        return Stack(
-            voxels=values(self.images),
-            directions=self.directions,
-            spacing=(self.slice_mm, image.row_mm, image.column_mm),
-            position=None if image.position is None else np.array(image.position),
-        )
+    number: int
+    """1, 2, ... within the study, in an order that depends on no file name."""
+    plane: Plane
+    obliquity_deg: float
+    """Angle between the normal and the plane's axis."""
+    slices: int
+    slice_mm: float | None
+    echo_ms: float | None
+    weighting: Weighting
+    fat_suppressed: bool | None
+    contrast_from: str
+    laterality: str
+    """`L`, `R` or empty."""
+    used: bool
+    reason: str
+    """Why it was chosen, or why it was not used."""
 
 
 @dataclass(frozen=True, eq=False)
 class Knee:
-    """One exam: at most one series a plane."""
+    """One exam: at most one series a plane, and those that could stand in for it."""
 
     key: str
-    """Orders the exams in a way that depends on no file name; a hash."""
+    """Orders the exams in a way that depends on no file name; a hash over study and side, and the exam's number."""
     person: str
+    """Equal for exams of one person; not to be written anywhere."""
+    candidates: Mapping[Plane, tuple[DicomSeries, ...]]
+    """Best first."""
+    laterality: str
+    """`L`, `R` or empty."""
+    laterality_from: str
+    """In words: how it is known, or why it is not."""
+    laterality_sure: bool
+    """By a tag that nothing contradicts."""
+    facts: tuple[SeriesFacts, ...]
+    """Every series of the study that could belong to this knee, by number."""
+    flags: tuple[str, ...]
+    """Sentences on what contradicts its laterality."""
+    left_out: tuple[str, ...]
+    """Files of the study that never became a series, by what they are, with their count."""
+
+    @property
+    def series(self) -> tuple[DicomSeries, ...]:
+        """The best of each plane."""
+        return tuple(candidates[0] for candidates in self.candidates.values())
+
+
+@dataclass(frozen=True, eq=False)
+class _Member:
+    """The series of one family in its study, usable or not."""
+
+    stacks: tuple[tuple[int, Sequence[Image]], ...]
+    """Number and images of each echo."""
     series: tuple[DicomSeries, ...]
+    """By rising echo; none where it cannot be used."""
+    reason: str
+    """Why it cannot be used."""
+    digest: str
+    side: Side = UNKNOWN
 
 
-def find_knees(images: Iterable[Image], echo_ms: float, every_echo: bool, notes: Notes) -> list[Knee]:
+def find_knees(
+    images: Iterable[Image],
+    echo_ms: float,
+    every_echo: bool,
+    notes: Notes,
+    weighting: Mapping[Plane, Weighting] | None = None,
+) -> list[Knee]:
     """Group images into exams: one for each knee of each study (and, if wanted, for each echo).
 
     Args:
-        images: headers, in any order.
-        echo_ms: the echo time that is wanted.
-        every_echo: make an exam of every echo; else take the one nearest `echo_ms`.
-        notes: collects what is left out.
+        images: Headers, in any order.
+        echo_ms: The echo time that is wanted.
+        every_echo: Make an exam of every echo; else take the one nearest `echo_ms`.
+        notes: Collects what is left out.
+        weighting: The weighting that is wanted of some planes. A plane without goes by `kneessl.exams.dicom_choice`.
 
     Raises:
-        UserError: a series that lacks slices or has two at one place.
+        UserError: a series that lacks slices or has two at one place, unless `notes` skips faults.
     """
+    studies: dict[str, list[Image]] = defaultdict(list)
+    for image in images:
+        studies[image.study].append(image)
+    wanted = Wanted(echo_ms, every_echo, weighting or {})
+    knees: list[Knee] = []
+    for study in sorted(studies, key=_digest):
+        left_out = notes.of_study(study)
+        for side, members in _by_knee(_members(studies[study], notes), notes, study):
+            choices = choose([Family(member.series, member.digest) for member in members if member.series], wanted)
+            knees += [
+                _knee(f"{_digest(study + side)} {number:04d}", side, members, choice, left_out)
+                for number, choice in enumerate(choices)
+            ]
+    return knees
+
+
+def _members(images: Sequence[Image], notes: Notes) -> list[_Member]:
+    """The families of one study, each with its side; numbered in the order of their hashes, then of their echoes."""
     families: dict[tuple, dict[float | None, list[Image]]] = defaultdict(lambda: defaultdict(list))
+    orientations: dict[str, set[tuple]] = defaultdict(set)
     for image in images:
         families[_family(image)][None if image.echo_ms is None else round(image.echo_ms, 2)].append(image)
-
-    studies: dict[str, list[list[DicomSeries]]] = defaultdict(list)
-    for echoes in families.values():
-        series = _series_of(echoes, notes)
-        if series:
-            studies[series[0].images[0].study].append(series)
-
-    knees = []
-    for study in sorted(studies, key=_digest):
-        for side, of_one_knee in _by_knee(studies[study], notes):
-            chosen = _choose(of_one_knee, echo_ms, every_echo)
-            key = _digest(study + side)
-            person = chosen[0][0].images[0].person
-            knees += [Knee(f"{key} {number:04d}", person, tuple(series)) for number, series in enumerate(chosen)]
-    return knees
+        orientations[image.series].add(_orientation(image))
+    members, number = [], 1
+    for digest, key in sorted((_digest(repr(key)), key) for key in families):
+        by_echo = sorted(families[key].items(), key=lambda item: (item[0] is None, item[0] or 0.0))
+        stacks = tuple((number + index, images) for index, (_, images) in enumerate(by_echo))
+        mixed = len(orientations[stacks[0][1][0].series])
+        series, reason = _series_of(stacks, mixed, notes)
+        in_order = tuple((one.number, one.images) for one in series)
+        members.append(_Member(in_order or stacks, series, reason, digest))
+        number += len(stacks)
+    return [_with_side(*pair) for pair in zip(members, sides([_placed(member) for member in members]), strict=True)]
 
 
 def _family(image: Image) -> tuple:
     """What the images of a series share, but for their echo."""
-    orientation = tuple(np.round(image.orientation, 3) + 0.0)
     size = (image.rows, image.columns, round(image.row_mm, 4), round(image.column_mm, 4))
-    return (image.study, image.series, image.image_type, orientation, size)
+    return (image.study, image.series, image.image_type, _orientation(image), size)
 
 
-def _series_of(echoes: dict[float | None, list[Image]], notes: Notes) -> list[DicomSeries]:
-    """The ordered series of one family, by rising echo time; none where it is too short or faulty."""
-    most = max(len(images) for images in echoes.values())
+def _orientation(image: Image) -> tuple[float, ...]:
+    return tuple(round(value, 3) + 0.0 for value in image.orientation)
+
+
+def _series_of(
+    stacks: Sequence[tuple[int, Sequence[Image]]], orientations: int, notes: Notes
+) -> tuple[tuple[DicomSeries, ...], str]:
+    """The ordered series of one family; or none and the reason, where it is too short or faulty."""
+    study, most = stacks[0][1][0].study, max(len(images) for _, images in stacks)
     if most < FEWEST_SLICES:
-        notes.leave_out(f"series with fewer than {FEWEST_SLICES} slices", len(echoes))
-        return []
+        notes.leave_out(f"series with fewer than {FEWEST_SLICES} slices", len(stacks), study)
+        mixed = f" (the images of its series have {orientations} orientations)" if orientations > 1 else ""
+        return (), f"fewer than {FEWEST_SLICES} slices{mixed}"
     try:
-        for echo, images in echoes.items():
+        for _, images in stacks:
             if len(images) != most:
                 raise UserError(
-                    f"{_name(images)} has {len(images)} images at echo {_milliseconds(echo)}, but {most} at another; "
-                    "export the whole series again"
+                    f"{name_of(images)} has {len(images)} images at echo {milliseconds(images[0].echo_ms)}, but {most} "
+                    "at another; export the whole series again"
                 )
-        return [_ordered(echoes[echo]) for echo in sorted(echoes, key=lambda echo: (echo is None, echo or 0.0))]
+        return tuple(replace(ordered(images), number=number) for number, images in stacks), ""
     except UserError as error:
-        notes.fault(error)
-        return []
+        notes.fault(error, study)
+        return (), str(error)
 
 
-def _ordered(images: list[Image]) -> DicomSeries:
-    """Order slices by position along the normal, else by InstanceNumber; never by file name."""
-    if all(image.position is not None for image in images):
-        return _ordered_by_position(images)
-    numbers = {image.instance_number for image in images}
-    slice_mm = images[0].slice_mm
-    if None in numbers or len(numbers) < len(images) or slice_mm is None:
-        raise UserError(
-            f"{_name(images)} has images without ImagePositionPatient, and no complete InstanceNumber and slice "
-            "thickness to order them by; export it again"
-        )
-    ordered = sorted(images, key=lambda image: image.instance_number or 0)
-    # A position on some images only would give the volume a false place.
-    placeless = tuple(replace(image, position=None) for image in ordered)
-    return DicomSeries(placeless, slice_mm, "InstanceNumber (positions are missing, so first and last may be swapped)")
+def _placed(member: _Member) -> Placed:
+    tags = {image.laterality for _, images in member.stacks for image in images} - {""}
+    return Placed(member.stacks[0][0], frozenset(tags), member.series[0].centre if member.series else None)
 
 
-def _ordered_by_position(images: list[Image]) -> DicomSeries:
-    normal = _directions(images[0])[0]
-    places = np.array([np.dot(image.position or (), normal) for image in images])
-    order = np.argsort(places, kind="stable")
-    steps = np.diff(places[order])
-    if steps.min() < _SAME_PLACE_MM:
-        first = int(steps.argmin())
-        same = images[order[first]].instance == images[order[first + 1]].instance
-        raise UserError(
-            f"{_name(images)} has two images at the same position"
-            + (" (the same image twice); remove the copy" if same else "; keep one time point or one reconstruction")
-        )
-    slice_mm = float(np.median(steps))
-    if steps.max() > _LARGEST_GAP * slice_mm:
-        raise UserError(
-            f"{_name(images)} has a gap of {steps.max():.1f} mm after slice {int(steps.argmax()) + 1}, where slices "
-            f"are {slice_mm:.1f} mm apart, so some are missing; export the whole series again"
-        )
-    return DicomSeries(tuple(images[i] for i in order), slice_mm, "position along the normal")
+def _with_side(member: _Member, side: Side) -> _Member:
+    series = (replace(one, laterality=side.side, choice=(*one.choice, str(side))) for one in member.series)
+    return replace(member, series=tuple(series), side=side)
 
 
-def _by_knee(families: list[list[DicomSeries]], notes: Notes) -> list[tuple[str, list[list[DicomSeries]]]]:
-    """Split a study that holds both knees; each series gets its laterality, and how it is known."""
-    tagged = {family[0].images[0].laterality for family in families} - {""}
-    sides: dict[str, list[list[DicomSeries]]] = defaultdict(list)
-    for family in families:
-        side, how = _side(family[0], tagged)
-        sides[side].append([replace(s, laterality=side, choice=(*s.choice, how)) for s in family])
-    known = sorted(set(sides) - {""})
-    if len(known) == 1:
-        return [(known[0], sides[known[0]] + sides[""])]
-    if known and "" in sides:
-        notes.leave_out("series of an unknown side in a study of both knees", len(sides.pop("")))
-    return sorted(sides.items())
+def _by_knee(members: Sequence[_Member], notes: Notes, study: str) -> list[tuple[str, list[_Member]]]:
+    """What could belong to each knee of a study; no knee where nothing can be used."""
+    usable = [member for member in members if member.series]
+    known = sorted({member.side.side for member in usable} - {""})
+    if len(known) < 2:
+        return [("".join(known), list(members))] if usable else []
+    if unknown := sum(not member.side.side for member in usable):
+        notes.leave_out("series of an unknown side in a study of both knees", unknown, study)
+    everything = [
+        member if member.side.side or not member.series else replace(member, series=(), reason=_UNKNOWN_SIDE)
+        for member in members
+    ]
+    return [(side, [member for member in everything if member.side.side in {side, ""}]) for side in known]
 
 
-def _side(series: DicomSeries, tagged: set[str]) -> tuple[str, str]:
-    tag = series.images[0].laterality
-    if tag or len(tagged) == 1:
-        return tag or min(tagged), "laterality from its tag" if tag else "laterality from the study's other series"
-    side = side_of_patient(series.centre)
-    if side and series.centre is not None:
-        return side, f"laterality from the centre at x = {series.centre[0]:.0f} mm (no tag)"
-    return "", "laterality unknown (no tag, centre near the middle)"
+def _knee(key: str, side: str, members: Sequence[_Member], choice: Choice, left_out: tuple[str, ...]) -> Knee:
+    known = [member.side for member in members if member.series]
+    source = max(known, key=lambda one: (one.side == side, one.sure, one.tagged)).source
+    flags = tuple(dict.fromkeys(flag for one in known for flag in one.flags))
+    used = {candidates[0].number for candidates in choice.candidates.values()}
+    facts = [
+        _facts(number, images, member, number in used, choice.reasons.get(number, member.reason))
+        for member in members
+        for number, images in member.stacks
+    ]
+    return Knee(
+        key=key,
+        person=members[0].stacks[0][1][0].person,
+        candidates=choice.candidates,
+        laterality=side,
+        laterality_from=source,
+        laterality_sure=any(one.sure for one in known) and not flags,
+        facts=tuple(facts),
+        flags=flags,
+        left_out=left_out,
+    )
 
 
-def _choose(families: list[list[DicomSeries]], echo_ms: float, every_echo: bool) -> list[list[DicomSeries]]:
-    """The series of each exam of one knee: the best of each plane, at the wanted echo or at each of its echoes."""
-    exams: dict[int, list[DicomSeries]] = defaultdict(list)
-    for plane in PLANES:
-        candidates = [family for family in families if family[0].plane == plane]
-        if not candidates:
-            continue
-        best = min(candidates, key=lambda family: _rank(family, echo_ms))
-        among = "the only series of its plane"
-        if len(candidates) > 1:
-            among = (
-                f"1 of {len(candidates)} series of its plane (original before derived, then echo nearest "
-                f"{echo_ms:g} ms, then most slices, then a hash)"
-            )
-        wanted = best if every_echo else [min(best, key=lambda series: _distance(series, echo_ms))]
-        for number, series in enumerate(wanted):
-            echo = _echo_words(series, best, echo_ms, every_echo)
-            exams[number].append(replace(series, choice=(among, echo, *series.choice)))
-    return [exams[number] for number in sorted(exams)]
-
-
-def _rank(family: Sequence[DicomSeries], echo_ms: float) -> tuple:
-    image = family[0].images[0]
-    nearest = min(_distance(series, echo_ms) for series in family)
-    return ("DERIVED" in image.image_type, nearest, -len(family[0].images), _digest(repr(_family(image))))
-
-
-def _distance(series: DicomSeries, echo_ms: float) -> float:
-    echo = series.images[0].echo_ms
-    return float("inf") if echo is None else abs(echo - echo_ms)
-
-
-def _echo_words(series: DicomSeries, family: Sequence[DicomSeries], echo_ms: float, every_echo: bool) -> str:
-    echo = _milliseconds(series.images[0].echo_ms)
-    if len(family) == 1:
-        return f"echo {echo}"
-    reason = "every echo is an exam" if every_echo else f"nearest {echo_ms:g} ms"
-    return f"echo {echo} ({reason}; {len(family)} echoes)"
-
-
-def _milliseconds(echo_ms: float | None) -> str:
-    return "unknown" if echo_ms is None else f"{echo_ms:g} ms"
-
-
-def _name(images: Sequence[Image]) -> str:
-    """A series in an error, without its description or UID, which may identify."""
-    plane = PLANE_OF_AXIS[int(np.abs(_directions(images[0])[0]).argmax())]
-    return f"the {plane} series of {images[0].number}"
-
-
-def _directions(image: Image) -> np.ndarray:
-    along_row, down_column = np.array(image.orientation).reshape(2, 3)
-    directions = np.stack([np.cross(along_row, down_column), down_column, along_row])
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+def _facts(number: int, images: Sequence[Image], member: _Member, used: bool, reason: str) -> SeriesFacts:
+    image, contrast = images[0], contrast_of(images[0])
+    measured = {series.number: series.slice_mm for series in member.series}
+    slice_mm = measured.get(number, image.slice_mm)
+    return SeriesFacts(
+        number=number,
+        plane=plane_of(image),
+        obliquity_deg=round(obliquity_deg(image), 1),
+        slices=len(images),
+        slice_mm=None if slice_mm is None else round(slice_mm, 3),
+        echo_ms=image.echo_ms,
+        weighting=contrast.weighting,
+        fat_suppressed=contrast.fat_suppressed,
+        contrast_from=contrast.reason,
+        laterality=member.side.side,
+        used=used,
+        reason=reason,
+    )
 
 
 def _digest(text: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,18 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from kneessl.errors import UserError
-from kneessl.exams.dicom import Image, LeftOut, images
+from kneessl.exams.contrast import Weighting
 from kneessl.exams.dicom_series import DicomSeries, find_knees
+from kneessl.exams.dicom_stack import WINDOW, field_of, pictures_of
 from kneessl.exams.folder import Plane, Provenance, Split, write_labels, write_provenance, write_series
+from kneessl.exams.headers import read_headers
 from kneessl.exams.kneemri import KneeVolume, find_volumes, is_kneemri, read_knee
 from kneessl.exams.nifti import SUFFIXES, cuts, read_volume
 from kneessl.exams.notes import Notes
-from kneessl.exams.resample import PERCENTILES, pictures
 from kneessl.exams.stack import DISPLAY, Stack, directions_of, side_of_patient
 from kneessl.files import new_folder
 
 DEFAULT_ECHO_MS = 30.0
-_WINDOW = "window from percentile {} to {}".format(*PERCENTILES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +48,11 @@ class FoundExam:
     person: str
     """Equal for exams of one person; not to be written anywhere."""
     parts: tuple[Callable[[], Iterator[Series]], ...]
+    """Each decodes, turns and resamples some of its series."""
     split: Split | None = None
     """Where the source has it published; None where it is the user's choice."""
     labels: dict[str, int] = field(default_factory=dict)
     """Task to label, where the source has labels."""
-
-    def read(self) -> Iterator[Series]:
-        """Decode, turn and resample one series after another."""
-        for part in self.parts:
-            yield from part()
 
 
 def import_exams(
@@ -68,6 +64,7 @@ def import_exams(
     npy_spacing: float = 1.5,
     same_patient: bool = False,
     skip_faulty: bool = False,
+    weighting: dict[Plane, Weighting] | None = None,
 ) -> None:
     """Make an exam folder from DICOM, NIfTI, bare .npy volumes, or the KneeMRI data set with its labels.
 
@@ -80,13 +77,15 @@ def import_exams(
         npy_spacing: Distance of the voxels of a bare .npy in mm; the file does not say, so this is an assumption.
         same_patient: All exams are of one person (bare volumes do not say; else each counts as its own patient).
         skip_faulty: Leave out files and series with a fault and say so, instead of ending with the first.
+        weighting: Which weighting to take where a plane has several series; MRNet's own are {sagittal: T2, coronal: T1,
+            axial: PD}. Without, PD or T2 with fat suppressed comes first.
 
     Raises:
         UserError: nothing to import, a fault in the input, or `out` exists. Then nothing is written.
     """
     notes = Notes(skip_faulty)
     with new_folder(out) as folder:
-        found = find_exams(src, notes, echo, npy_axes, npy_spacing)
+        found = find_exams(src, notes, echo, npy_axes, npy_spacing, weighting)
         lines, labels = _write(folder, found, split, same_patient, notes)
         if not lines:
             raise UserError(f"{src} holds no knee series that can be imported; left out: {notes or 'nothing'}")
@@ -95,12 +94,17 @@ def import_exams(
             write_labels(folder, where, task, known)
     splits = ", ".join(dict.fromkeys(line.split for line in lines))
     print(f"{out}: exams {len({line.exam for line in lines})}, series {len(lines)}, split {splits}")
-    if notes.left_out:
+    if notes:
         print(f"left out: {notes}", file=sys.stderr)
 
 
 def find_exams(
-    src: Path, notes: Notes, echo: str = "30", npy_axes: str = "ALS", npy_spacing: float = 1.5
+    src: Path,
+    notes: Notes,
+    echo: str = "30",
+    npy_axes: str = "ALS",
+    npy_spacing: float = 1.5,
+    weighting: Mapping[Plane, Weighting] | None = None,
 ) -> list[FoundExam]:
     """Find the exams in a file or folder; arguments as in `import_exams`.
 
@@ -118,22 +122,18 @@ def find_exams(
         raise UserError(f"--npy_spacing {npy_spacing}: give the distance of voxels in mm, such as 1.5")
     if is_kneemri(src):
         return [_found_knee(volume) for volume in find_volumes(src, notes)]
-    headers: list[Image] = []
+    dicom: list[tuple[Path, str]] = []
     volumes: list[FoundExam] = []
-    files = _files(src)
-    for number, file in enumerate(tqdm(files, desc="headers", unit="file", disable=None), start=1):
+    files = files_in(src)
+    for number, file in enumerate(files, start=1):
         # A file named by the user may be named; paths inside a folder often carry the patient's name.
         name = str(src) if file == src else f"file {number} of {len(files)}"
         if file.name.lower().endswith(SUFFIXES):
             volumes.append(_found_volume(file, name, npy_axes, npy_spacing))
-            continue
-        try:
-            headers += images(file, name)
-        except LeftOut as reason:
-            notes.leave_out(str(reason))
-        except UserError as error:
-            notes.fault(error)
-    knees = find_knees(headers, echo_ms, every_echo, notes)
+        else:
+            dicom.append((file, name))
+    found = read_headers(tqdm(dicom, desc="headers", unit="file", disable=None), notes)
+    knees = find_knees(found, echo_ms, every_echo, notes, weighting)
     exams = [FoundExam(knee.key, knee.person, tuple(_dicom_part(series) for series in knee.series)) for knee in knees]
     return sorted(exams, key=lambda exam: exam.key) + sorted(volumes, key=lambda exam: exam.key)
 
@@ -150,7 +150,12 @@ def _echo(echo: str) -> tuple[float, bool]:
     return echo_ms, False
 
 
-def _files(src: Path) -> list[Path]:
+def files_in(src: Path) -> list[Path]:
+    """`src` itself, or the files in it and its subfolders but hidden ones, by name.
+
+    Raises:
+        UserError: it does not exist, or holds no files.
+    """
     if src.is_file():
         return [src]
     if not src.is_dir():
@@ -164,11 +169,9 @@ def _files(src: Path) -> list[Path]:
 
 def _dicom_part(series: DicomSeries) -> Callable[[], Iterator[Series]]:
     def read() -> Iterator[Series]:
-        stack = series.read()
-        normal = ", ".join(f"{value:.2f}" for value in series.directions[0])
-        found = f"DICOM; {series.plane} by the normal ({normal}); {len(series.images)} slices by {series.order}"
-        yield _series(
-            series.name, stack.displayed(), series.plane, stack.sha256(), series.laterality, (found, *series.choice)
+        one = series.prepared()
+        yield Series(
+            one.plane, one.volume, one.pixel_mm, one.slice_mm, series.laterality, one.source_sha256, one.choice
         )
 
     return read
@@ -195,27 +198,19 @@ def _found_knee(knee: KneeVolume) -> FoundExam:
     def read() -> Iterator[Series]:
         # One millimetre stands for the spacing that is not published: only the pixels' shape matters to the pictures.
         stack = Stack(read_knee(knee.file, knee.name), directions_of(DISPLAY["sagittal"]), (1.0,) * 3, position=None)
-        volume, _ = _pictures(knee.name, stack)
+        volume, _ = pictures_of(knee.name, stack)
         size = " x ".join(map(str, stack.voxels.shape[1:]))
         choice = (f"KneeMRI {knee.name}", f"spacing not published; {size} square pixels assumed", "laterality unknown")
-        yield Series("sagittal", volume, 0.0, 0.0, "", stack.sha256(), "; ".join((*choice, _WINDOW)))
+        yield Series("sagittal", volume, 0.0, 0.0, "", stack.sha256(), "; ".join((*choice, WINDOW)))
 
     key = f"{knee.exam:012d}-{knee.series:012d}"
     return FoundExam(key, f"KneeMRI {knee.exam}", (read,), knee.split, knee.labels)
 
 
 def _series(name: str, stack: Stack, plane: Plane, source: str, laterality: str, choice: tuple[str, ...]) -> Series:
-    volume, pixel_mm = _pictures(name, stack)
-    field_mm = " x ".join(f"{n * mm:.0f}" for n, mm in zip(stack.voxels.shape[1:], stack.spacing[1:], strict=True))
-    words = "; ".join((*choice, f"field {field_mm} mm", _WINDOW))
+    volume, pixel_mm = pictures_of(name, stack)
+    words = "; ".join((*choice, field_of(stack), WINDOW))
     return Series(plane, volume, pixel_mm, stack.spacing[0], laterality, source, words)
-
-
-def _pictures(name: str, stack: Stack) -> tuple[np.ndarray, float]:
-    try:
-        return pictures(stack.voxels, *stack.spacing[1:])
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
 
 
 def _write(
@@ -231,12 +226,13 @@ def _write(
         group = groups.get(person, f"g{len(groups):04d}")
         name, where = f"{number:04d}", exam.split or split
         written = []
-        try:
-            for series in exam.read():
-                write_series(folder, where, series.plane, name, series.volume)
-                written.append(_provenance(series, where, name, group))
-        except UserError as error:
-            notes.fault(error)
+        for part in exam.parts:
+            try:
+                for series in part():
+                    write_series(folder, where, series.plane, name, series.volume)
+                    written.append(_provenance(series, where, name, group))
+            except UserError as error:
+                notes.fault(error)
         if written:
             groups[person] = group
             lines += written

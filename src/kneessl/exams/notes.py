@@ -1,6 +1,6 @@
 """What an import left out, and whether a fault ends it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from kneessl.errors import UserError
 
@@ -15,12 +15,22 @@ class Notes:
     def __init__(self, skip_faulty: bool = False) -> None:
         self.skip_faulty = skip_faulty
         self.left_out: Counter[str] = Counter()
+        self.faults = 0
+        """Among them, how many things should have been read and could not be."""
+        self._of_study: dict[str, Counter[str]] = defaultdict(Counter)
 
-    def leave_out(self, what: str, count: int = 1) -> None:
-        """Note something that was never meant for the exam folder, such as a localiser."""
+    def leave_out(self, what: str, count: int = 1, study: str = "") -> None:
+        """Note something that was never meant for the exam folder, such as a localiser.
+
+        Args:
+            what: A plural noun phrase, or an error's sentence.
+            count: How many.
+            study: StudyInstanceUID, where it is known.
+        """
         self.left_out[what] += count
+        self._of_study[study][what] += count
 
-    def fault(self, error: UserError) -> None:
+    def fault(self, error: UserError, study: str = "") -> None:
         """Note something that should have been read and could not be.
 
         Raises:
@@ -28,7 +38,20 @@ class Notes:
         """
         if not self.skip_faulty:
             raise error
-        self.leave_out(str(error))
+        self.faults += 1
+        self.leave_out(str(error), study=study)
+
+    def of_study(self, study: str) -> tuple[str, ...]:
+        """What was left out of one study, and what no study can be told of, each with its count."""
+        return _lines(self._of_study[study] + self._of_study[""])
+
+    def __bool__(self) -> bool:
+        """Whether anything was left out."""
+        return bool(self.left_out)
 
     def __str__(self) -> str:
-        return "; ".join(f"{what} ({count})" for what, count in sorted(self.left_out.items()))
+        return "; ".join(_lines(self.left_out))
+
+
+def _lines(left_out: Counter[str]) -> tuple[str, ...]:
+    return tuple(f"{what} ({count})" for what, count in sorted(left_out.items()))

@@ -153,12 +153,17 @@ def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32], strongest: floa
         side: the longest side of the result, in pixels.
         alt: its text alternative.
     """
+    picture = Image.fromarray(heated(image, heat, strongest))
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return png(picture.quantize(PALETTE, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE), alt)
+
+
+def heated(image: NDArray[np.uint8], heat: NDArray[np.float32], strongest: float) -> NDArray[np.uint8]:
+    """Return a slice with heat over it, uint8 (H, W, 3), at its own size; for the arguments see `overlay`."""
     strength = np.clip(np.abs(heat) / strongest, 0, 1)[..., None] * STRONGEST
     tint = np.where(heat[..., None] >= 0, _rgb(ORANGE), _rgb("#2f7fd6"))
     grey = np.repeat(image[..., None].astype(np.float32), 3, axis=2)
-    picture = Image.fromarray((grey * (1 - strength) + tint * strength).round().astype(np.uint8))
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return png(picture.quantize(PALETTE, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE), alt)
+    return (grey * (1 - strength) + tint * strength).round().astype(np.uint8)
 
 
 def _rgb(colour: str) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What a report shows: findings with the models evaluated on them, mistakes, training curves, augmented views."""
+"""What a report shows: evaluated findings, answers on one knee, mistakes, training curves, augmented views."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kneessl.evaluation import THRESHOLD
 from kneessl.evaluation.decisions import OperatingPoints, State
+from kneessl.exams.folder import Plane
 
 Place = Literal["internal", "external", "unknown"]
 
@@ -118,6 +119,68 @@ class Evaluated:
         if self.place == "unknown":
             return "Internal or external testing: not known"
         return f"{self.place.capitalize()} testing"
+
+
+@dataclass(frozen=True, eq=False)
+class KeyPicture:
+    """A slice that speaks for a finding, as it is and with heat.
+
+    Raises:
+        ValueError: they are not uint8 (H, W) and (H, W, 3).
+    """
+
+    plane: Plane
+    caption: str
+    """Such as "sagittal, slice 12 of 24"."""
+    slice: NDArray[np.uint8]
+    """(H, W)."""
+    heated: NDArray[np.uint8]
+    """(H, W, 3)."""
+
+    def __post_init__(self) -> None:
+        _check_slices(self.slice[None], self.caption)
+        if self.heated.shape != (*self.slice.shape, 3) or self.heated.dtype != np.uint8:
+            raise ValueError(f"{self.caption}: with heat it is {self.heated.dtype} {self.heated.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model says of one task on one knee."""
+
+    task: str
+    state: State | None
+    """None where it was not assessed, or where no operating points are locked with the model."""
+    probability: float | None
+    """None where it was not assessed."""
+    interval: tuple[float, float] | None
+    """95 %, of the probability."""
+    calibrated: bool
+    planes: Sequence[Plane]
+    """What it was said from."""
+    reasons: Sequence[str]
+    """Why it was not assessed, was held at doubt, or has no state."""
+    points: OperatingPoints | None
+    key_slices: Sequence[KeyPicture]
+    """Strongest first."""
+    heat: str
+    """What the colours mean."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """All slices of one series that was used, uint8 (k, H, W), in their order.
+
+    Raises:
+        ValueError: they are not that.
+    """
+
+    plane: Plane
+    slices: NDArray[np.uint8]
+    key: Mapping[int, Sequence[str]]
+    """Index of a key slice to the tasks that it speaks for."""
+
+    def __post_init__(self) -> None:
+        _check_slices(self.slices, self.plane)
 
 
 @dataclass(frozen=True, eq=False)

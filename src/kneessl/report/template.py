@@ -1,5 +1,7 @@
 """Templates of this folder, filled: all text is escaped, none is read as HTML."""
 
+from functools import cache
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kneessl import __version__
@@ -8,6 +10,11 @@ from kneessl.report import wording
 
 def render(template: str, **values: object) -> str:
     """Fill a template of this folder; all values are escaped, and one that it lacks raises."""
+    return _environment().get_template(template).render(version=__version__, **values)
+
+
+@cache  # it compiles a template once, and a server or a batch fills the same one again and again
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("kneessl.report", "."),
         autoescape=True,
@@ -30,7 +37,9 @@ def render(template: str, **values: object) -> str:
         "number": wording.number_text,
         "p": wording.p_text,
         "percent": wording.percent_text,
+        "probability": wording.probability_text,
         "proportion": wording.proportion_text,
+        "sentence": wording.sentence_text,
         "value": wording.value_text,
     }
-    return environment.get_template(template).render(version=__version__, **values)
+    return environment

@@ -95,6 +95,18 @@ def percent_text(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def probability_text(probability: float) -> str:
+    """Return one exam's probability in per cent; none is called 0 or 100 %: `"83.3 %"`, `"< 0.1 %"`, `"> 99.9 %"`."""
+    if probability < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if probability >= 0.9995 else percent_text(probability)
+
+
+def sentence_text(text: str) -> str:
+    """Return a clause as a sentence: `"Only 12 slices; a knee series has 15 or more."`."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
 def mean_auc_text(auc: MeanAuc) -> tuple[str, str, str]:
     """Return an AUC, its interval and its seeds: `("0.891", "0.832 to 0.950", "seeds 0.870–0.903")`."""
     value, interval = auc_text(auc.interval)

@@ -1,0 +1,1 @@
+"""From a study as a scanner sends it to an answer that a reader can check, and back to the archive."""

@@ -1,0 +1,143 @@
+"""`kneessl predict`: studies as they come from a scanner, and a model's answer on each knee in them."""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from kneessl.errors import UserError
+from kneessl.exams.contrast import Weighting
+from kneessl.exams.dicom_series import Knee
+from kneessl.exams.folder import Plane
+from kneessl.exams.importer import DEFAULT_ECHO_MS
+from kneessl.files import replacing
+from kneessl.reader.answer import REPORT, RESULT, record, write_answer
+from kneessl.reader.assess import Assessor
+from kneessl.reader.intake import files_of
+
+STUDIES = "studies.csv"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One knee, or one study without any, in `studies.csv`."""
+
+    number: int
+    """Of the study, in the order of names; the names themselves may be a patient's."""
+    study: str = ""
+    side: str = ""
+    answers: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+def predict(
+    model: Path,
+    study: str,
+    out: Path,
+    each: bool = False,
+    echo: float = DEFAULT_ECHO_MS,
+    weighting: dict[Plane, Weighting] | None = None,
+    dicom: bool = False,
+) -> None:
+    """Answer a knee study from a scanner: probabilities, key slices, heat maps and a page, or why there is no answer.
+
+    Ends with status 0 where every finding was assessed, 1 where one was not or a study could not be used.
+
+    Args:
+        model: Run folder of `kneessl finetune` or `kneessl fuse`.
+        study: Folder, zip or file of DICOM, or a DICOMweb address such as http://127.0.0.1:8042/dicom-web/studies/1.2.3.
+        out: Folder to write: result.json, report.html, slices, heat; of several knees a folder each, and studies.csv.
+        each: STUDY is a folder of studies, a zip or a folder each; a bad one is listed, and the others go on.
+        echo: Echo time in ms that is wanted of a series with several, as the model's training exams were imported.
+        weighting: What is wanted of a plane with several series, such as {coronal: T1}; by default fluid-sensitive.
+        dicom: Also write the answer as DICOM, a structured report and a picture, without any identity.
+    """
+    if out.exists() and not (out / STUDIES).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists and is no earlier batch of answers; name a new folder with --out")
+    if dicom:
+        import_module("kneessl.reader.structured")  # says now, not after the work, that it is not installed
+    sources = studies_in(Path(study)) if each else [study]
+    assessor = Assessor(model)
+    lines: list[Line] = []
+    try:
+        for number, source in enumerate(tqdm(sources, desc="studies", unit="study", disable=None if each else True), 1):
+            try:
+                with files_of(source) as files:
+                    knees = assessor.knees(files, echo, weighting)
+                    alone = not each and len(knees) == 1
+                    for knee in knees:
+                        lines.append(answer(assessor, knee, number, out if alone else out / knee.key[:16], dicom))
+            except UserError as error:
+                if not each:
+                    raise
+                lines.append(Line(number, problem=str(error)))
+    finally:
+        if each or len(lines) > 1:
+            write_lines(out / STUDIES, assessor.facts.tasks, lines)
+    if each or len(lines) > 1:
+        print(f"{out / STUDIES}: knees {sum(not line.problem for line in lines)}, "
+              f"without an answer {sum(bool(line.problem) for line in lines)}")  # fmt: skip
+    if any(line.problem or "not assessed" in line.answers.values() for line in lines):
+        sys.exit(1)
+
+
+def studies_in(folder: Path) -> list[str]:
+    """The zips and folders in a folder, by name.
+
+    Raises:
+        UserError: it is no folder, or holds none.
+    """
+    found = sorted(p for p in folder.iterdir() if p.is_dir() or p.suffix.lower() == ".zip") if folder.is_dir() else []
+    studies = [str(path) for path in found if not path.name.startswith(".")]
+    if not studies:
+        raise UserError(f"{folder} holds no studies; with --each, name a folder with a folder or zip for each study")
+    return studies
+
+
+def answer(assessor: Assessor, knee: Knee, number: int, out: Path, dicom: bool) -> Line:
+    """Answer one knee, unless this very model has answered it into `out` before."""
+    told = earlier(out / RESULT)
+    if told.get("model", {}).get("sha256") != assessor.facts.sha256:
+        assessment = assessor.assess(knee)
+        write_answer(out, assessment, dicom)
+        told = record(assessment)
+        print_answer(told, out)
+    answers = {finding["task"]: finding["answer"] for finding in told["findings"]}
+    return Line(number, told["study"], told["laterality"]["side"], answers)
+
+
+def earlier(result: Path) -> dict[str, Any]:
+    """What an earlier run has answered; empty where it has not."""
+    return json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {}
+
+
+def print_answer(told: Mapping[str, Any], out: Path) -> None:
+    """One answer in a few lines."""
+    side = {"L": "left", "R": "right"}.get(told["laterality"]["side"], "side unknown")
+    lines = [f"knee {told['study']} ({side})"]
+    for finding in told["findings"]:
+        words = finding["answer"]
+        if finding["probability"] is not None:
+            words += f", probability {finding['probability']:.2f}"
+            if finding["interval"]:
+                words += " (95 % {:.2f} to {:.2f})".format(*finding["interval"])
+            words += f", from {' and '.join(finding['planes'])}"
+        lines += [f"  {finding['task']:<12} {words}", *(f"  {'':<12} {reason}" for reason in finding["reasons"])]
+    lines += [f"  note: {flag['text']}" for flag in told["flags"]]
+    tqdm.write("\n".join([*lines, f"  {out / REPORT}"]))
+
+
+def write_lines(path: Path, tasks: Sequence[str], lines: Sequence[Line]) -> None:
+    """Write `studies.csv`."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["number", "study", "side", *tasks, "problem"])
+        for line in lines:
+            answers = [line.answers.get(task, "") for task in tasks]
+            writer.writerow([line.number, line.study, line.side, *answers, line.problem])

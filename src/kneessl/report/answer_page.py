@@ -1,0 +1,240 @@
+"""The page of one knee: what a model says of it and why; one HTML file that is read in a minute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from kneessl.evaluation import Proportion
+from kneessl.evaluation.decisions import NEVER, OperatingPoints
+from kneessl.exams.dicom_series import SeriesFacts
+from kneessl.exams.folder import PLANES, Plane
+from kneessl.exams.stack import DISPLAY
+from kneessl.files import write_text
+from kneessl.report import figures
+from kneessl.report.content import Answer, Sheet
+from kneessl.report.figures import Picture
+from kneessl.report.template import render
+from kneessl.report.wording import probability_text, proportion_text
+
+WORDS = {
+    "yes": ("Yes", "The model says that this finding is there."),
+    "no": ("No", "The model says that this finding is not there."),
+    "doubt": ("In doubt", "The model says neither yes nor no. A reader has to decide."),
+    "open": ("Probability only", "This model has no operating points, so it says neither yes nor no."),
+    "none": ("Not assessed", "The model says nothing about this finding: neither yes nor no."),
+}
+"""How an answer is headed, and what it means."""
+_OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
+_THUMBNAIL_SIDE = 96
+_NAMED_FROM = 0.14
+"""A zone of the bar at least so wide, as a share, has its name in it."""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A part of the bar; shares of its width."""
+
+    state: str
+    left: float
+    width: float
+
+    @property
+    def named(self) -> bool:
+        """Whether its name fits in."""
+        return self.width >= _NAMED_FROM
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A probability with its interval, and the zones that it may lie in; all in [0, 1]."""
+
+    value: float
+    interval: tuple[float, float] | None
+    zones: list[Zone]
+    marks: list[tuple[str, float]]
+    """`rule-out` or `rule-in`, and where; what is never reached has none."""
+    alt: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A key slice, as it is and with heat."""
+
+    plane: Plane
+    caption: str
+    plain: Picture
+    heated: Picture
+
+
+@dataclass(frozen=True)
+class Said:
+    """One finding, ready for the template."""
+
+    id: str
+    task: str
+    kind: str
+    """A key of `WORDS`."""
+    word: str
+    meaning: str
+    answer: Answer
+    bar: Bar | None
+    """None where it was not assessed."""
+    promises: str
+    """What its operating points hold to, in sentences; empty where it has none."""
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True)
+class ContactSheet:
+    """All slices of a series, small, each with the tasks that it is a key slice for."""
+
+    plane: Plane
+    thumbnails: list[tuple[Picture, str]]
+
+
+def write_answer_page(
+    path: Path,
+    *,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    alarm: str,
+    flags: Sequence[tuple[str, str]],
+    answers: Sequence[Answer],
+    sheets: Sequence[Sheet],
+    series: Sequence[SeriesFacts],
+    missing: Sequence[Plane],
+    left_out: Sequence[str],
+    model: Sequence[tuple[str, str]],
+) -> None:
+    """Write the page of one knee to `path`, whole or not at all; the same arguments give the same bytes.
+
+    All text is escaped; none of it is read as HTML. That it is no medical device the page says by itself.
+
+    Args:
+        path: the HTML file; it is replaced if it exists.
+        title: which knee.
+        facts: name and value of what a reader wants first.
+        alarm: why the answers are none at all, in plain sight, such as a model that learned from a phantom; else empty.
+        flags: what to know before trusting an answer: of what kind it is, and a sentence.
+        answers: one a task.
+        sheets: the series that were used.
+        series: all series of the study, used or not.
+        missing: planes of the model that could not be used.
+        left_out: what of the study never became a series.
+        model: name and value of what tells which model it was.
+    """
+    write_text(
+        path,
+        render(
+            "answer.html",
+            title=title,
+            lead="",
+            task="",
+            plane="",
+            facts=facts,
+            alarm=alarm,
+            flags=flags,
+            findings=[_said(answer, number) for number, answer in enumerate(answers, start=1)],
+            edges={plane: edges(plane) for plane in PLANES},
+            sheets=[_contact_sheet(sheet) for sheet in sheets],
+            series=sorted(series, key=lambda line: (not line.used, line.number)),
+            missing=missing,
+            left_out=left_out,
+            model=model,
+        ),
+    )
+
+
+def edges(plane: Plane) -> dict[str, str]:
+    """Return where in the patient the edges of a displayed slice lie, as DICOM's letters: L, R, A, P, S, I."""
+    down, right = DISPLAY[plane][1], DISPLAY[plane][2]
+    return {"top": _OPPOSITE[down], "bottom": down, "left": _OPPOSITE[right], "right": right}
+
+
+def _said(answer: Answer, number: int) -> Said:
+    kind = "none" if answer.probability is None else answer.state or "open"
+    word, meaning = WORDS[kind]
+    return Said(
+        f"finding-{number}",
+        answer.task,
+        kind,
+        word,
+        " ".join([meaning, *_held(answer)]),
+        answer,
+        None if answer.probability is None else bar(answer.probability, answer.interval, answer.points),
+        promises(answer.points) if answer.points else "",
+        [
+            Pair(
+                key.plane,
+                key.caption,
+                figures.png(Image.fromarray(key.slice), f"{answer.task}: {key.caption}, as it is"),
+                figures.png(Image.fromarray(key.heated), f"{answer.task}: {key.caption}, with heat"),
+            )
+            for key in answer.key_slices
+        ],
+    )
+
+
+def _held(answer: Answer) -> list[str]:
+    """What the operating points alone would say, where the answer is another."""
+    if answer.points is None or answer.probability is None:
+        return []
+    alone = answer.points.state(answer.probability)
+    return [] if alone == answer.state else [f"By its probability alone it would be “{alone}”."]
+
+
+def bar(value: float, interval: tuple[float, float] | None, points: OperatingPoints | None) -> Bar:
+    """Lay out a probability among the zones that operating points cut."""
+    zones, marks = [], []
+    if points:
+        rule_out, rule_in = points.rule_out, min(points.rule_in, 1.0)
+        cuts = (("no", 0.0, rule_out), ("doubt", rule_out, rule_in), ("yes", rule_in, 1.0))
+        zones = [Zone(state, left, right - left) for state, left, right in cuts if right > left]
+        marks = [("rule-out", rule_out)] if rule_out > 0 else []
+        marks += [("rule-in", rule_in)] if points.rule_in < NEVER else []
+    texts = [f"Probability {probability_text(value)}"]
+    if interval:
+        texts.append(f"95 % interval {_range(*interval)}")
+    texts += [f"{name} at {probability_text(at)}" for name, at in marks]
+    return Bar(value, interval, zones, marks, f"{'; '.join(texts)}.")
+
+
+def promises(points: OperatingPoints) -> str:
+    """Return what operating points hold to and what they were set on, in sentences."""
+    no = "“No” is never said: any threshold would have missed more positive exams than was asked for."
+    if points.rule_out > 0:
+        kept = _reached("sensitivity", points.target_sensitivity, points.sensitivity)
+        no = f"“No” below {probability_text(points.rule_out)}: {kept}."
+    yes = "“Yes” is never said: any threshold would have raised more false alarms than was asked for."
+    if points.rule_in < NEVER:
+        kept = _reached("specificity", points.target_specificity, points.specificity)
+        yes = f"“Yes” from {probability_text(points.rule_in)}: {kept}."
+    return (
+        f"{no} {yes} Fixed beforehand on {points.n:,} exams, {points.positives:,} of them positive, each predicted by "
+        "a model that had not seen it (out of fold)."
+    )
+
+
+def _reached(what: str, target: float, reached: Proportion) -> str:
+    value, interval, counts = proportion_text(reached)
+    return f"{100 * target:g} % {what} asked for, {value} reached ({interval} %; {counts})"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{probability_text(low)} to {probability_text(high)}"
+
+
+def _contact_sheet(sheet: Sheet) -> ContactSheet:
+    count = len(sheet.slices)
+    return ContactSheet(
+        sheet.plane,
+        [
+            (
+                figures.grey(image, _THUMBNAIL_SIDE, f"{sheet.plane}, slice {index + 1} of {count}"),
+                ", ".join(sheet.key.get(index, ())),
+            )
+            for index, image in enumerate(sheet.slices)
+        ],
+    )

@@ -1,0 +1,191 @@
+"""`kneessl predict` as a user meets it: files, exit status, batches, and no identity anywhere."""
+
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pydicom
+import pytest
+from helpers.dicom import write_plane
+from PIL import Image
+
+from kneessl.cli import run
+from kneessl.errors import UserError
+
+IDENTITY = {
+    "PatientName": "Quaxolotl^Zyphira",
+    "PatientID": "PID-7730041",
+    "PatientBirthDate": "19230817",
+    "InstitutionName": "Saint Wumbo Clinic",
+    "AccessionNumber": "ACC-55120",
+    "SeriesDescription": "SAG PD FS Quaxolotl",
+    "ReferringPhysicianName": "Doctor^Xylander",
+    "StudyID": "STUDY-8812",
+    "StudyDate": "20190213",
+}
+
+
+@pytest.fixture(scope="module")
+def model(models):
+    """One plane, two tasks."""
+    return models / "sagittal"
+
+
+def status(words):
+    """Exit status of a command."""
+    try:
+        run(words[0], [str(word) for word in words[1:]])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_one_study_becomes_one_folder(model, tmp_path, capsys):
+    write_plane(tmp_path / "study" / "deep" / "er", "sagittal", "2.25.5.1")
+    out = tmp_path / "answer"
+    assert status(["predict", model, tmp_path / "study", "--out", out, "--dicom"]) == 0
+    told = result(out)
+    assert told["schema"] == "kneessl answer 1"
+    assert "Not a medical device" in told["notice"]
+    assert told["planes"]["sagittal"]["slices"] == 20
+    assert told["laterality"]["side"] == "R"
+    assert [f["task"] for f in told["findings"]] == ["acl", "Baker's / cyst"]
+    assert np.load(out / "slices" / "sagittal.npy").shape == (20, 256, 256)
+    for finding in told["findings"]:
+        heat = np.load(out / told["planes"]["sagittal"]["heat"][finding["task"]])
+        assert (heat.dtype, heat.shape) == (np.int8, (20, 256, 256))
+        assert finding["answer"] in {"yes", "doubt", "no"}
+        assert 0 <= finding["interval"][0] <= finding["probability"] <= finding["interval"][1] <= 1
+        for key in finding["key_slices"]:
+            assert 1 <= key["slice"] <= key["of"] == 20
+            assert Image.open(out / key["picture"]).size == (256, 256)
+    assert told["model"]["synthetic"] is False
+    assert len(told["model"]["sha256"]) == 64
+    assert {p.name for p in out.iterdir()} == {
+        "result.json", "report.html", "slices", "heat", "key-slices", "sr.dcm", "capture.dcm"
+    }  # fmt: skip
+    printed = capsys.readouterr().out
+    assert f"knee {told['study']} (right)" in printed
+    assert "probability" in printed
+
+
+def test_zip_and_folder_say_the_same(model, tmp_path):
+    write_plane(tmp_path / "study", "sagittal", "2.25.5.1")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for file in (tmp_path / "study").iterdir():
+            archive.write(file, f"inside/{file.name}")
+    for name in ("study", "study.zip"):
+        assert status(["predict", model, tmp_path / name, "--out", tmp_path / f"{name}.answer"]) == 0
+    a, b = (result(tmp_path / f"{name}.answer") for name in ("study", "study.zip"))
+    assert a | {"seconds": 0} == b | {"seconds": 0}
+
+
+def test_what_is_not_assessed_shows_in_the_status(model, tmp_path, capsys):
+    write_plane(tmp_path / "study", "coronal", "2.25.5.1")
+    assert status(["predict", model, tmp_path / "study", "--out", tmp_path / "answer"]) == 1
+    assert {f["answer"] for f in result(tmp_path / "answer")["findings"]} == {"not assessed"}
+    assert "not assessed" in capsys.readouterr().out
+    assert "not assessed" in (tmp_path / "answer" / "report.html").read_text().lower()
+
+
+def test_both_knees_of_a_study_are_two_answers(model, tmp_path):
+    write_plane(tmp_path / "study", "sagittal", "2.25.5.1", Laterality="R")
+    write_plane(tmp_path / "study", "sagittal", "2.25.5.2", seed=2, Laterality="L")
+    assert status(["predict", model, tmp_path / "study", "--out", tmp_path / "answer"]) == 0
+    with (tmp_path / "answer" / "studies.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert sorted(line["side"] for line in lines) == ["L", "R"]
+    for line in lines:
+        told = result(tmp_path / "answer" / line["study"])
+        assert told["laterality"]["side"] == line["side"]
+        assert {f["task"]: f["answer"] for f in told["findings"]} == {t: line[t] for t in ("acl", "Baker's / cyst")}
+
+
+def test_a_batch_goes_on_past_a_bad_study_lists_it_and_goes_on_where_it_stopped(model, tmp_path, capsys):
+    batch = tmp_path / "batch"
+    write_plane(batch / "a", "sagittal", "2.25.5.1", StudyInstanceUID="2.25.1")
+    (batch / "b").mkdir(parents=True)
+    (batch / "b" / "x.dcm").write_bytes(b"no DICOM")
+    (batch / "c.zip").write_bytes(b"PK\x03\x04 no zip")
+    write_plane(batch / "d", "sagittal", "2.25.5.1", StudyInstanceUID="2.25.2", seed=4)
+    out = tmp_path / "answers"
+    assert status(["predict", model, batch, "--out", out, "--each"]) == 1
+    lines = list(csv.DictReader((out / "studies.csv").open()))
+    assert [bool(line["problem"]) for line in lines] == [False, True, True, False]
+    assert [line["number"] for line in lines] == ["1", "2", "3", "4"]
+    assert "without an answer 2" in capsys.readouterr().out
+    good = [out / line["study"] / "result.json" for line in lines if not line["problem"]]
+    before = [file.stat().st_mtime_ns for file in good]
+    good[1].unlink()
+    shutil.rmtree(good[1].parent)
+    assert status(["predict", model, batch, "--out", out, "--each"]) == 1
+    assert good[0].stat().st_mtime_ns == before[0], "an answer that is there is not made again"
+    assert good[1].is_file()
+
+
+def test_no_identity_in_anything_that_is_written_or_said(model, tmp_path, capfd, caplog):
+    study = tmp_path / "Quaxolotl_Zyphira_19230817"
+    write_plane(study, "sagittal", "2.25.5.1", **IDENTITY)
+    write_plane(study / "PID-7730041", "coronal", "2.25.5.2", **IDENTITY)
+    write_plane(study, "axial", "2.25.5.3", slices=3, **IDENTITY)
+    (study / "Saint Wumbo Clinic.txt").write_text("ACC-55120")
+    out = tmp_path / "answer"
+    assert status(["predict", model, study, "--out", out, "--dicom"]) == 0
+    written = b"".join(p.read_bytes() + str(p.relative_to(out)).encode() for p in out.rglob("*") if p.is_file())
+    said = capfd.readouterr()
+    everything = written + (said.out + said.err + caplog.text).encode()
+    words = {part for value in IDENTITY.values() for part in value.replace("^", " ").split()} - {
+        "SAG",
+        "PD",
+        "FS",
+        "Doctor",
+        "Clinic",
+    }
+    for word in words:
+        assert word.encode() not in everything, word
+    sr = pydicom.dcmread(out / "sr.dcm")
+    assert not sr.PatientName
+    assert not sr.PatientID
+
+
+@pytest.mark.parametrize("make", ["missing", "empty", "text"])
+def test_what_is_no_study_is_refused_in_a_sentence_and_leaves_nothing(model, tmp_path, make):
+    study = tmp_path / "study"
+    if make != "missing":
+        study.mkdir()
+    if make == "text":
+        (study / "a.txt").write_text("hello")
+    with pytest.raises(UserError) as error:
+        run("predict", [str(model), str(study), "--out", str(tmp_path / "answer")])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "answer").exists()
+
+
+def test_a_folder_that_is_something_else_is_not_written_into(model, tmp_path):
+    write_plane(tmp_path / "study", "sagittal", "2.25.5.1")
+    (tmp_path / "answer").mkdir()
+    (tmp_path / "answer" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="name a new folder"):
+        run("predict", [str(model), str(tmp_path / "study"), "--out", str(tmp_path / "answer")])
+    assert [p.name for p in (tmp_path / "answer").iterdir()] == ["thesis.tex"]
+
+
+def test_a_batch_needs_studies(model, tmp_path):
+    with pytest.raises(UserError, match="holds no studies"):
+        run("predict", [str(model), str(tmp_path), "--out", str(tmp_path / "answer"), "--each"])
+
+
+def test_the_real_knee(model, real_data, tmp_path):
+    assert status(["predict", model, real_data("knee_mese"), "--out", tmp_path / "answer"]) == 0
+    told = result(tmp_path / "answer")
+    assert told["planes"]["sagittal"]["slices"] == 24
+    assert told["laterality"]["side"] == "R"
+    echoes = {line["echo_ms"]: line["used"] for line in told["series"]}
+    assert len(echoes) == 8
+    assert [echo for echo, used in echoes.items() if used] == [min(echoes, key=lambda echo: abs(echo - 30))]
