@@ -602,6 +602,13 @@ def test_damaged_bytes_are_refused_or_left_out(plain, tmp_path_factory, data):
                 series.prepared()
 
 
+@pytest.mark.parametrize("keyword", ["EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "SliceThickness"])
+def test_a_number_that_no_scanner_has_is_not_quoted(tmp_path, keyword):
+    write(tmp_path, 1, **(PD_FS | {keyword: 7730041}))
+    notes = Notes(skip_faulty=True)
+    assert "7730041" not in everything_said(knees(tmp_path, notes=notes), notes)
+
+
 def test_planted_identity_is_in_nothing_that_is_said(tmp_path):
     everywhere = {
         "PatientName": "Quaxolotl^Zyphira",

@@ -11,7 +11,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 
 from kneessl.errors import UserError
-from kneessl.exams.dicom_header import Acquisition, Header, acquisition, quietly, read_header
+from kneessl.exams.dicom_header import LONGEST_MS, Acquisition, Header, acquisition, plausible, quietly, read_header
 from kneessl.exams.notes import Notes
 
 _MR_IMAGES = {MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
@@ -210,7 +210,7 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         row_mm=spacing[0],
         column_mm=spacing[1],
         slice_mm=abs(slice_mm) if slice_mm and abs(slice_mm) <= _PIXEL_MM[1] else None,
-        echo_ms=header.number("EchoTime") if echo_ms is None else echo_ms,
+        echo_ms=plausible(header.number("EchoTime") if echo_ms is None else echo_ms, LONGEST_MS),
         instance_number=None if multi_frame or instance_number in {None, ""} else int(instance_number),
         position=position if position and len(position) == 3 and max(map(abs, position)) < _FARTHEST_MM else None,
         orientation=orientation,

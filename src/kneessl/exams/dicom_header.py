@@ -21,6 +21,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from kneessl.errors import UserError
 
+LONGEST_MS, _LARGEST_FLIP_DEG = 20_000.0, 360.0
+"""No MR has more; a larger number is damage, or a patient's that came to stand there, and would be quoted."""
 _LARGEST_DEFLATED = 2**20
 """Bytes. The deflated encoding can pack a thousand times its own size, and pydicom unpacks it whole."""
 
@@ -177,6 +179,11 @@ def read_header(file: Path, number: str) -> Header:
     return Header(dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS.values())))
 
 
+def plausible(value: float | None, most: float) -> float | None:
+    """The value where it is one that a scanner can have had, from 0 to `most`; else None."""
+    return value if value is not None and 0 <= value <= most else None
+
+
 def acquisition(header: Header) -> Acquisition:
     """How an image was acquired."""
     sequence = header.codes("ScanningSequence")
@@ -185,9 +192,9 @@ def acquisition(header: Header) -> Acquisition:
     words = _words(header.text("SeriesDescription"), header.text("ProtocolName"))
     contrast = header.text("AcquisitionContrast").upper()
     return Acquisition(
-        repetition_ms=header.first("RepetitionTime"),
-        inversion_ms=header.first("InversionTimes") or header.first("InversionTime") or None,
-        flip_deg=header.first("FlipAngle"),
+        repetition_ms=plausible(header.first("RepetitionTime"), LONGEST_MS),
+        inversion_ms=plausible(header.first("InversionTimes") or header.first("InversionTime"), LONGEST_MS) or None,
+        flip_deg=plausible(header.first("FlipAngle"), _LARGEST_FLIP_DEG),
         gradient_echo=_gradient_echo(sequence, header.text("EchoPulseSequence").upper(), name),
         spoiled="SP" in header.codes("SequenceVariant") or header.text("Spoiling").upper() not in {"", "NONE"},
         inversion="IR" in sequence
