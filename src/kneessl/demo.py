@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kneessl import cli
 from kneessl.errors import UserError
-from kneessl.files import write_text
+from kneessl.files import occupied, write_text
 
 MARKER = "demo.json"
 
@@ -26,7 +26,7 @@ def demo(out: Path = Path("runs/demo"), exams: int = 280, seed: int = 0) -> None
         exams: Synthetic exams to make, three quarters of them to train on.
         seed: Of the phantom and of all training.
     """
-    if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if occupied(out) and not (out / MARKER).is_file():
         raise UserError(f"{out} exists and is not an earlier demo; choose another --out")
     shutil.rmtree(out, ignore_errors=True)
     started = time.monotonic()

@@ -31,6 +31,11 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
+def occupied(path: Path) -> bool:
+    """Whether something is there, other than an empty folder."""
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that becomes `path` on success and vanishes on failure.
@@ -38,7 +43,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: `path` exists and is not an empty folder.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if occupied(path):
         raise UserError(f"{path} already exists; name a new folder, or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))

@@ -139,6 +139,11 @@ def test_a_set_of_planes_without_anything_locked_is_not_assessed(models, study):
     finding = assessor.assess(knee).findings[0]
     assert finding.answer == "not assessed"
     assert "nothing is locked with the model for coronal alone" in finding.reasons[0]
+    empty = replace(decisions, decisions={task: {} for task in locked})
+    assessor.model = replace(assessor.model, decisions=empty)
+    (knee,) = assessor.knees(files(study))
+    (reason,) = assessor.assess(knee).findings[0].reasons
+    assert reason == "nothing is locked with the model for sagittal and coronal alone", "no plane is called missing"
 
 
 def test_without_folds_there_is_a_bare_probability_and_it_says_so(models, study):

@@ -14,6 +14,7 @@ from kneessl.diagnosis.predict import Answers
 from kneessl.evaluation import THRESHOLD
 from kneessl.evaluation.auc import auc_interval
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane
+from kneessl.exams.laterality import SIDES
 from kneessl.report import Arm, Curve, Evaluated, Finding, Views, write_evaluation_page
 from kneessl.report.content import Place
 from kneessl.report.describe import data_note, data_rows, show_views
@@ -27,7 +28,6 @@ SHOWN_EXAMS = 2
 """Exams shown as augmentation changes them."""
 PREVALENCES = (0.05, 0.2, 0.4)
 """For which predictive values are worked out, beside MRNet's own."""
-SIDES = {"L": "left", "R": "right"}
 FAT = "fat-suppressed"
 MRNET = {"abnormal": 1104 / 1370, "acl": 319 / 1370, "meniscus": 508 / 1370}
 """Share of positives in MRNet's 1,370 exams (Bien et al., PLOS Medicine 15, 2018)."""

@@ -10,7 +10,8 @@ from kneessl.exams.stack import side_of_patient
 APART_MM = 100.0
 """The centres of two knees are at least this far apart; our choice (of legs side by side it is 150 mm and more)."""
 _TAG = "its tag"
-_SIDES = {"L": "left", "R": "right"}
+SIDES = {"L": "left", "R": "right"}
+"""In words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +77,13 @@ def sides(study: Sequence[Placed]) -> list[Side]:
 def _side(series: Placed, tagged: set[str], borne_out: set[str], one_knee: bool) -> Side:
     by_centre = series.by_centre
     if series.tag:
-        flags = (_conflict(series, f"is tagged {_SIDES[series.tag]}"),) if by_centre not in {"", series.tag} else ()
+        flags = (_conflict(series, f"is tagged {SIDES[series.tag]}"),) if by_centre not in {"", series.tag} else ()
         return Side(series.tag, _TAG, not flags, flags)
     if len(tagged) == 1:
         (other,) = tagged
         if by_centre in {"", other}:
             return Side(other, "the study's other series", True)
-        flag = _conflict(series, f"has no tag, and the study's others are tagged {_SIDES[other]}")
+        flag = _conflict(series, f"has no tag, and the study's others are tagged {SIDES[other]}")
         if other not in borne_out:  # their centres do not go by their tag either: the patient lay off the middle
             return Side(other, "the study's other series", False, (flag,))
         return Side(by_centre, f"the centre at x = {series.x_mm:.0f} mm (no tag)", False, (flag,))
@@ -102,7 +103,7 @@ def _one_knee(study: Sequence[Placed]) -> bool:
 def _conflict(series: Placed, what: str) -> str:
     return (
         f"Series {series.number} {what}, but its centre lies {abs(series.x_mm):.0f} mm to the patient's "
-        f"{_SIDES[series.by_centre]}; check which knee this is."
+        f"{SIDES[series.by_centre]}; check which knee this is."
     )
 
 

@@ -164,8 +164,8 @@ def find(model: Model, task: str, readings: Mapping[Plane, Reading], missing: Se
     answers = answer(model, task, {plane: reading.logits[None] for plane, reading in readings.items()})
     probability, state = float(answers.probabilities[0]), answers.states[0]
     if np.isnan(probability):
-        alone = " and ".join(readings)
-        return not_assessed(task, f"{absent}, and nothing is locked with the model for {alone} alone")
+        unlocked = f"nothing is locked with the model for {' and '.join(readings)} alone"
+        return not_assessed(task, f"{absent}, and {unlocked}" if missing else unlocked)
     reasons = [f"said without {' and '.join(missing)}: {absent}"] if missing else []
     if model.decisions is None:
         reasons.append(NO_POINTS)

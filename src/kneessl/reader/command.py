@@ -16,7 +16,8 @@ from kneessl.exams.contrast import Weighting
 from kneessl.exams.dicom_series import Knee
 from kneessl.exams.folder import Plane
 from kneessl.exams.importer import DEFAULT_ECHO_MS
-from kneessl.files import replacing
+from kneessl.exams.laterality import SIDES
+from kneessl.files import occupied, replacing
 from kneessl.reader.answer import REPORT, RESULT, record, write_answer
 from kneessl.reader.assess import Assessor
 from kneessl.reader.intake import files_of
@@ -58,7 +59,7 @@ def predict(
         weighting: What is wanted of a plane with several series, such as {coronal: T1}; by default fluid-sensitive.
         dicom: Also write the answer as DICOM, a structured report and a picture, without any identity.
     """
-    if out.exists() and not (out / STUDIES).is_file() and not (out.is_dir() and not any(out.iterdir())):
+    if occupied(out) and not (out / STUDIES).is_file():
         raise UserError(f"{out} exists and is no earlier batch of answers; name a new folder with --out")
     if dicom:
         import_module("kneessl.reader.structured")  # says now, not after the work, that it is not installed
@@ -119,7 +120,7 @@ def earlier(result: Path) -> dict[str, Any]:
 
 def print_answer(told: Mapping[str, Any], out: Path) -> None:
     """One answer in a few lines."""
-    side = {"L": "left", "R": "right"}.get(told["laterality"]["side"], "side unknown")
+    side = SIDES.get(told["laterality"]["side"], "side unknown")
     lines = [f"knee {told['study']} ({side})"]
     for finding in told["findings"]:
         words = finding["answer"]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from kneessl.diagnosis.mistakes import heat_text
 from kneessl.exams.folder import Plane
+from kneessl.exams.laterality import SIDES
 from kneessl.reader.assessment import NO_DIAGNOSIS, Assessment, Finding, KeySlice, ModelFacts, PlaneSeen
 from kneessl.reader.pictures import heated_slice
 from kneessl.report import Answer, KeyPicture, Sheet, write_answer_page
 from kneessl.report.wording import duration_text
 
-SIDES = {"L": "left", "R": "right"}
 FLAGS = {
     "quality": "Quality",
     "unfamiliar": "Unlike the training data",
