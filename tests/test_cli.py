@@ -40,15 +40,16 @@ def test_every_preset_parses_and_a_word_overrides_it(preset, name):
     parser, _, _ = cli.make_parser(name)
     settings = cli.presets()[preset][name]
     parser.set_defaults(settings)
-    words = ["data", "--out", "o"] + (["--task", "acl"] if name != "pretrain" else [])
+    untasked = {"pretrain", "imbalance", "imbalance-grid"}
+    words = ["data", "--out", "o"] + ([] if name in untasked else ["--task", "acl"])
     values = parser.parse_args(words)
     for key, value in settings.items():
         if not isinstance(value, dict):
             assert values[key] == value
-    option = {"compare": "--pretrain.epochs", "label-curve": "--finetune.epochs"}.get(name, "--epochs")
-    changed = parser.parse_args([*words, option, "77"])
-    section = {"compare": "pretrain", "label-curve": "finetune"}.get(name)
-    assert (changed[section]["epochs"] if section else changed.epochs) == 77
+    section = {"label-curve": "finetune", "prevalence": "finetune"}.get(name, "pretrain")
+    nested = name not in {"pretrain", "finetune"}
+    changed = parser.parse_args([*words, f"--{section}.epochs" if nested else "--epochs", "77"])
+    assert (changed[section]["epochs"] if nested else changed.epochs) == 77
     if name == "compare":
         assert changed.pretrain == settings["pretrain"] | {"epochs": 77}, "the preset's other settings stay"
         for command in ("pretrain", "finetune"):

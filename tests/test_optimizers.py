@@ -40,7 +40,7 @@ def test_lars_without_gradient_or_weight_does_not_divide_by_zero():
 
 
 def test_one_dimensional_parameters_are_never_decayed():
-    for name in ("lars", "adamw"):
+    for name in ("lars", "adamw", "sgd"):
         net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
         before = [p.detach().clone() for p in net.parameters()]
         optimizer = make_optimizer(name, net, lr=0.1, weight_decay=0.5)
@@ -54,7 +54,21 @@ def test_one_dimensional_parameters_are_never_decayed():
 def test_default_learning_rates():
     assert default_lr("lars", 256, 300) == pytest.approx(0.3)
     assert default_lr("lars", 128, 100) == pytest.approx(0.225)
+    assert default_lr("sgd", 512, 100) == pytest.approx(0.06)
     assert default_lr("adamw", 64, 100) < 0.01, "a LARS learning rate would make AdamW diverge"
+
+
+def test_sgd_is_nesterovs_by_hand():
+    net = nn.Linear(1, 1, bias=False).double()
+    w, velocity = net.weight.item(), 0.0
+    optimizer = make_optimizer("sgd", net, lr=0.1, weight_decay=0.01)
+    for gradient in (1.0, -2.0, 0.5):
+        net.weight.grad = torch.full_like(net.weight, gradient)
+        optimizer.step()
+        decayed = gradient + 0.01 * w
+        velocity = 0.9 * velocity + decayed
+        w -= 0.1 * (decayed + 0.9 * velocity)
+        assert net.weight.item() == pytest.approx(w, abs=1e-12)
 
 
 def test_schedule_warms_up_to_one_and_ends_at_zero():

@@ -1,4 +1,5 @@
 import csv
+import gc
 import json
 import shutil
 import signal
@@ -122,6 +123,19 @@ def test_a_run_with_worker_processes_resumes_to_the_same_weights(unbroken, knees
     assert len(rows(tmp_path / "run")) == 1
     tiny(knees, tmp_path / "run", resume=True)
     assert_equal_weights(unbroken, tmp_path / "run")
+
+
+def test_after_training_signals_and_memory_are_given_back(knees, tmp_path):
+    handled = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def alive():
+        gc.collect()
+        return sum(type(o) is Pretraining for o in gc.get_objects())
+
+    before = alive()
+    tiny(knees, tmp_path / "run")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handled
+    assert alive() == before
 
 
 def test_a_run_does_not_resume_on_other_data(knees, tmp_path):

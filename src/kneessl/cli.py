@@ -108,6 +108,24 @@ COMMANDS = {
         "what pre-training is worth in labels: curves, intervals, page",
         "kneessl label-curve knees --task acl --from runs/encoder --out runs/labels --preset quick",
     ),
+    "imbalance": Command(
+        "kneessl.imbalance:imbalance",
+        ("data",),
+        "learn from long-tailed CIFAR-10 with labels or without: what imbalance costs",
+        "kneessl imbalance cifar-10-batches-bin --ratio .01 --method simclr --out runs/longtail --preset thesis",
+    ),
+    "imbalance-grid": Command(
+        "kneessl.imbalance_grid:imbalance_grid",
+        ("data",),
+        "the gap over numbers of images and ratios, both arms: figures, table, page",
+        'kneessl imbalance-grid cifar-10-batches-bin --images "[12406]" --ratios "[.1,.01]" --out runs/grid',
+    ),
+    "prevalence": Command(
+        "kneessl.prevalence:run_prevalence",
+        ("data",),
+        "the same for knees: what a rare finding costs each arm",
+        "kneessl prevalence knees --task acl --out runs/prevalence --preset quick",
+    ),
     "probe": Command(
         "kneessl.diagnosis.probe:probe",
         (),
@@ -129,7 +147,7 @@ def presets() -> dict[str, dict[str, dict[str, object]]]:
 
 def usage() -> str:
     """The text of `kneessl --help`."""
-    lines = [f"  {name:<11} {command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<15} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: kneessl COMMAND ...",

@@ -16,7 +16,7 @@ from kneessl.errors import UserError
 from kneessl.evaluation.comparison import ComparedArm, compare_arms
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.files import write_text
-from kneessl.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, predictions, run_all
+from kneessl.jobs import OWN_OF_FINETUNE, OWN_OF_PRETRAIN, Words, check_settings, done, failure, predictions, run_all
 from kneessl.methods import METHODS
 from kneessl.report import terminal_table, write_comparison_csv, write_comparison_page
 from kneessl.report.describe import data_note
@@ -39,8 +39,6 @@ PUBLISHED: dict[tuple[str, str], dict[str, tuple[float, float, str]]] = {
     }
 }
 """AUC and accuracy on MRNet's 120 valid exams, by task and plane; shown beside, never tested against."""
-OWN_OF_PRETRAIN = ("data", "method", "out", "plane", "seed", "resume")
-"""Settings of `kneessl pretrain` that every arm and seed has its own of."""
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,16 @@ from kneessl.files import write_text
 from kneessl.training import LAST
 
 Words = list[str]
+OWN_OF_PRETRAIN = ("data", "method", "out", "plane", "seed", "resume")
+"""Settings of `kneessl pretrain` that a command which runs many trainings gives each of them itself."""
 OWN_OF_FINETUNE = ("data", "task", "out", "plane", "from_run", "seed", "resume")
-"""Settings of `kneessl finetune` that a command which runs many trainings gives each of them itself."""
+"""The same of `kneessl finetune`."""
+LAST_FILES = {"evaluate": None, "imbalance": "result.json"}
+"""What a command writes last; trainings that are not named here, their record."""
 
 
 class Job(Protocol):
-    """Commands that belong together; the last one is an evaluation, which leaves `result.json` in the folder."""
+    """Commands that belong together; when the last one is done, `result.json` is in the folder."""
 
     @property
     def folder(self) -> Path:
@@ -78,9 +82,11 @@ def check_settings(command: str, settings: Mapping[str, Any], own: Sequence[str]
     if taken:
         raise UserError(f"{command}: {taken[0]} is not to be set here, since every training is given its own")
     try:
-        return cli.parse_settings(command, settings)
+        values = cli.parse_settings(command, settings)
+        cli.make_parser(command)[0].instantiate(values)  # groups of settings that know their own ranges say so
     except UserError as error:
         raise UserError(f"{command}: {error}") from error
+    return values
 
 
 def run_all(jobs: Sequence[Job], at_once: int, title: str) -> None:
@@ -165,6 +171,6 @@ def run_job(job: Job, threads: int) -> None:
 
 
 def finished(words: Words) -> bool:
-    """Whether a training command has left its record; an evaluation is done again."""
-    out = Path(words[words.index("--out") + 1])
-    return words[0] != "evaluate" and (out / "run.json").is_file()
+    """Whether a command has left the last file that it writes; an evaluation is done again."""
+    last = LAST_FILES.get(words[0], "run.json")
+    return last is not None and (Path(words[words.index("--out") + 1]) / last).is_file()

@@ -19,7 +19,7 @@ from kneessl.diagnosis.labels import label_subset, labelled_exams
 from kneessl.diagnosis.recipes import OF_RECIPE, Recipe
 from kneessl.errors import UserError
 from kneessl.evaluation.label_curve import CurvePoint, Scores, label_curve
-from kneessl.evaluation.probe import require_probe_labels
+from kneessl.evaluation.probe import enough_to_probe
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.files import write_text
 from kneessl.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, predictions, run_all
@@ -222,14 +222,6 @@ def count_labels(fractions: list[float], labelled: int) -> list[int]:
                 "leave one out"
             )
     return counts
-
-
-def enough_to_probe(labels: np.ndarray, count: int) -> None:
-    """Raise a user error where a linear probe cannot be fitted to so few labels."""
-    try:
-        require_probe_labels(labels)
-    except UserError as error:
-        raise UserError(f"{count} labels are too few for a frozen encoder: {error}") from error
 
 
 def epochs_for(recipe: Recipe, labels: int, least_steps: int) -> int:

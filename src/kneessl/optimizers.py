@@ -1,13 +1,14 @@
-"""Optimisers and schedule for pre-training: LARS, AdamW, warm-up and cosine."""
+"""Optimisers and schedule for pre-training: LARS, AdamW, SGD, warm-up and cosine."""
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-OptimizerName = Literal["lars", "adamw"]
+OptimizerName = Literal["lars", "adamw", "sgd"]
 
 
 class LARS(torch.optim.Optimizer):
@@ -65,10 +66,21 @@ def default_lr(optimizer: OptimizerName, batch: int, epochs: int) -> float:
 
     LARS: 0.3 * batch / 256, or 0.45 * batch / 256 for 100 epochs or fewer (Grill et al. 2020, appendix J).
     AdamW: 1e-3 * sqrt(batch / 256), the square-root rule of adaptive optimisers; ours, measured in docs/results.md.
+    SGD: 0.03 * batch / 256 (He et al. 2020, section 4).
     """
     if optimizer == "lars":
         return (0.3 if epochs > 100 else 0.45) * batch / 256
+    if optimizer == "sgd":
+        return 0.03 * batch / 256
     return 1e-3 * math.sqrt(batch / 256)
+
+
+OPTIMIZERS: dict[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
+    "lars": LARS,
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True),
+}
+"""Makes one, given parameters, lr and weight_decay."""
 
 
 def make_optimizer(name: OptimizerName, module: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -80,7 +92,7 @@ def make_optimizer(name: OptimizerName, module: nn.Module, lr: float, weight_dec
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=lr, fused=True)
+    return OPTIMIZERS[name](groups, lr=lr)
 
 
 def warmup_cosine(step: int, steps: int, warmup: int) -> float:

@@ -106,8 +106,8 @@ class Pretraining(L.LightningModule):
         self.warned = warning is not None
         return facts
 
-    def on_train_epoch_end(self) -> None:
-        """Leave a usable encoder after every epoch."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave a usable encoder beside every checkpoint."""
         save_weights(self.method.encoder.trunk, self.out / "encoder.safetensors")
 
 
@@ -166,7 +166,7 @@ def pretrain(
         epochs: Passes over the exams.
         batch: Exams in a batch.
         accumulate: Batches whose gradients are added up before each optimiser step.
-        optimizer: LARS, or AdamW.
+        optimizer: LARS, AdamW, or SGD with Nesterov's momentum.
         lr: Highest learning rate; by default the optimiser's own rule for this batch.
         weight_decay: Of weight matrices; biases and batch norm are never decayed.
         warmup_epochs: Epochs of linear warm-up, before the cosine.

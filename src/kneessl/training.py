@@ -243,8 +243,8 @@ class EpochLog(Callback):
 class ProgressBar(Callback):
     """One bar over all epochs: exams done, exams/s, time left, loss."""
 
-    def __init__(self, title: str, exams_per_epoch: int) -> None:
-        self.title, self.exams_per_epoch = title, exams_per_epoch
+    def __init__(self, title: str, exams_per_epoch: int, unit: str) -> None:
+        self.title, self.exams_per_epoch, self.unit = title, exams_per_epoch, unit
         self.looked = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -253,7 +253,7 @@ class ProgressBar(Callback):
             total=self.exams_per_epoch * (trainer.max_epochs or 0),
             initial=self.exams_per_epoch * trainer.current_epoch,
             desc=self.title,
-            unit="exam",
+            unit=self.unit,
             mininterval=0.5,
             dynamic_ncols=True,
         )
@@ -310,14 +310,44 @@ class StopBetweenBatches(Callback):
         if self.asked:
             raise StopAsked
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give the signals back."""
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Give the signals back to Lightning, before it gives them back to whoever handled them before the training.
+
+        Later, Lightning's handlers would stay in place, and keep the trainer and the model in memory.
+        """
+        self.give_back()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The same where training ends early."""
         self.give_back()
 
     def give_back(self) -> None:
         """Put back the handlers that stood before."""
         while self.before:
             signal.signal(*self.before.popitem())
+
+
+class Saver(ModelCheckpoint):
+    """Writes `checkpoints/last.ckpt` at the end of an epoch, unless it did less than `pause` seconds ago.
+
+    An epoch of small pictures is over sooner than its checkpoint is written; the last epoch is always saved.
+    """
+
+    def __init__(self, out: Path, pause: float) -> None:
+        super().__init__(
+            dirpath=out / LAST.parent,
+            filename=LAST.stem,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self.pause, self.saved = pause, -math.inf
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, where it is time."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if last or time.monotonic() - self.saved >= self.pause:
+            super().on_train_epoch_end(trainer, pl_module)
+            self.saved = time.monotonic()
 
 
 def fit(
@@ -331,8 +361,10 @@ def fit(
     data: str,
     accumulate: int = 1,
     checkpoint: Path | None = None,
+    pause: float = 0.0,
+    unit: str = "exam",
 ) -> list[dict[str, float]]:
-    """Train `module` for `epochs`, saving `checkpoints/last.ckpt` after each; a stop loses at most one epoch.
+    """Train `module` for `epochs`, saving `checkpoints/last.ckpt` after each; a stop loses at most one, or `pause`.
 
     Args:
         module: With `training_step`, `configure_optimizers` and `epoch_facts`.
@@ -344,6 +376,8 @@ def fit(
         data: Hash of the training data; a run resumes only on the same.
         accumulate: Batches to an optimiser step.
         checkpoint: What to resume from.
+        pause: Least number of seconds from one checkpoint to the next.
+        unit: What the progress bar counts.
 
     Returns:
         The lines of `metrics.csv`.
@@ -357,19 +391,13 @@ def fit(
         "ignore", module="lightning", message=".*(num_workers|exists and is not empty|LeafSpec|in eval mode).*"
     )
     log, stop = EpochLog(out, data), StopBetweenBatches()
-    saver = ModelCheckpoint(
-        dirpath=out / LAST.parent,
-        filename=LAST.stem,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
     exams_per_epoch = len(loader) * (loader.batch_size or 1)
     trainer = L.Trainer(
         max_epochs=epochs,
         precision=lightning_precision(precision),
         accumulate_grad_batches=accumulate,
         devices=1,
-        callbacks=[stop, log, ProgressBar(title, exams_per_epoch), saver],
+        callbacks=[stop, log, ProgressBar(title, exams_per_epoch, unit), Saver(out, pause)],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -19,7 +19,7 @@ from kneessl.diagnosis.model import load_model, load_plane
 from kneessl.diagnosis.mrnet import WholeSeries
 from kneessl.diagnosis.predict import forward, plane_logits, series_logits
 from kneessl.diagnosis.recipes import RECIPES, inverse_frequency
-from kneessl.diagnosis.tuning import FineTuning
+from kneessl.diagnosis.tuning import BinaryLoss, FineTuning
 from kneessl.errors import UserError
 from kneessl.evaluation.familiarity import Gaussian
 from kneessl.exams.folder import ExamFolder, Provenance, write_provenance
@@ -220,7 +220,8 @@ class Linear(torch.nn.Module):
 
 
 def module(network, labels, view=None):
-    built = FineTuning(Linear(), np.array(labels)[:, None], Preprocessing(32), RECIPES[network], view, seed=5)
+    truth, recipe = np.array(labels)[:, None], RECIPES[network]
+    built = FineTuning(Linear(), truth, BinaryLoss(truth, recipe), Preprocessing(32), recipe, view, seed=5)
     built._fabric = built._trainer = None
     return built
 

@@ -10,7 +10,7 @@ from torch import nn
 from kneessl.diagnosis.classifier import build_classifier
 from kneessl.diagnosis.labels import UNKNOWN
 from kneessl.diagnosis.recipes import RECIPES, cosine, oversample
-from kneessl.diagnosis.tuning import FineTuning, binary_loss, layer_groups
+from kneessl.diagnosis.tuning import BinaryLoss, FineTuning, binary_loss, layer_groups
 from kneessl.errors import UserError
 from kneessl.views.preprocess import Preprocessing
 
@@ -67,16 +67,15 @@ def test_each_stage_learns_more_slowly_than_the_one_behind_it_and_nothing_is_lef
 def module(labels, **changes):
     recipe = replace(RECIPES["resnet18"], **changes)
     torch.manual_seed(0)
-    return FineTuning(
-        build_classifier("resnet18", None, labels.shape[1], {}), labels, Preprocessing(32), recipe, None, seed=5
-    )
+    classifier = build_classifier("resnet18", None, labels.shape[1], {})
+    return FineTuning(classifier, labels, BinaryLoss(labels, recipe), Preprocessing(32), recipe, None, seed=5)
 
 
 def test_weights_are_those_of_each_task_alone():
     labels = np.array([[0, 1], [0, UNKNOWN], [1, 0], [0, 0]])
     tuning = module(labels, balance="weights")
-    torch.testing.assert_close(tuning.weights, torch.tensor([[4 / 6, 4 / 2], [3 / 4, 3 / 2]]))
-    assert module(labels, balance="none").weights.eq(1).all()
+    torch.testing.assert_close(tuning.objective.weights, torch.tensor([[4 / 6, 4 / 2], [3 / 4, 3 / 2]]))
+    assert module(labels, balance="none").objective.weights.eq(1).all()
 
 
 def test_balance_oversample_draws_the_rarer_class_more_often_and_others_draw_each_exam_once():

@@ -57,6 +57,32 @@ def test_three_channels_equal_monai_resnets_own_forward():
         torch.testing.assert_close(encoder(x).mean((2, 3)), encoder.trunk(x), rtol=1e-4, atol=1e-5)
 
 
+def test_the_stem_for_small_pictures_keeps_their_size():
+    encoder = SliceEncoder("cifar")
+    state = encoder.trunk.state_dict()
+    assert set(state) == torchvision_keys()
+    assert state["conv1.weight"].shape == (64, 3, 3, 3)
+    assert encoder(torch.randn(2, 3, 32, 32)).shape == (2, 512, 4, 4)
+    assert (encoder.grid.first, encoder.grid.step) == (0, 8)
+    with torch.no_grad():
+        x = torch.randn(2, 3, 32, 32)
+        encoder.eval()
+        torch.testing.assert_close(encoder(x).mean((2, 3)), encoder.trunk(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_colour_clip_is_its_slices_in_three_channels():
+    torch.manual_seed(0)
+    encoder = ClipEncoder("none", "cifar").eval()
+    clips = torch.randn(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        each = torch.cat([encoder(clips[i, s][None, None]) for i in range(2) for s in range(3)])
+        torch.testing.assert_close(encoder(clips), each, rtol=1e-4, atol=1e-5)
+        grey = clips[:, :, :1]
+        torch.testing.assert_close(
+            encoder(grey[:, :, 0]), encoder(grey.expand(-1, -1, 3, -1, -1)), rtol=1e-4, atol=1e-5
+        )
+
+
 def test_maximum_over_slices_does_not_depend_on_their_order():
     torch.manual_seed(0)
     encoder = ClipEncoder("max").double().eval()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kneessl.diagnosis.heads import HEADS, HeadName
 from kneessl.errors import UserError
 from kneessl.nets.alexnet import MAPS, AlexNet
-from kneessl.nets.encoder import FEATURES, ClipEncoder, SliceEncoder
+from kneessl.nets.encoder import FEATURES, ClipEncoder, SliceEncoder, each_slice
 from kneessl.nets.sslm import SSLMEncoder
 
 NetworkName = Literal["resnet18", "mrnet_alexnet", "mrnet_resnet18", "sslm", "sslm_linear"]
@@ -41,13 +41,13 @@ class Classifier(nn.Module):
         return self
 
     def maps(self, clips: Tensor) -> Tensor:
-        """float `(B, S, H, W)` -> feature maps of every slice, `(B, S, C, h, w)`."""
+        """float `(B, S, H, W)`, or `(B, S, 3, H, W)` in colour -> feature maps of every slice, `(B, S, C, h, w)`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            maps = self.encoder.maps(clips.flatten(0, 1)[:, None])  # type: ignore[operator]
+            maps = self.encoder.maps(each_slice(clips))  # type: ignore[operator]
         return maps.unflatten(0, clips.shape[:2])
 
     def forward(self, clips: Tensor, where: Tensor) -> Tensor:
-        """float `(B, S, H, W)` and the slices' places in their series, `(B, S)` from 0 to 1 -> logits `(B, tasks)`."""
+        """Clips as for `maps`, and the slices' places in their series, `(B, S)` from 0 to 1 -> logits `(B, tasks)`."""
         return self.head(self.maps(clips), where)
 
 

@@ -21,7 +21,7 @@ from kneessl.diagnosis.model import load_plane
 from kneessl.diagnosis.mrnet import WholeSeries
 from kneessl.diagnosis.predict import passes
 from kneessl.diagnosis.recipes import OF_RECIPE, RECIPES, Balance, Recipe, Schedule
-from kneessl.diagnosis.tuning import FineTuning, layer_groups
+from kneessl.diagnosis.tuning import BinaryLoss, FineTuning, layer_groups
 from kneessl.errors import UserError
 from kneessl.evaluation.familiarity import Familiarity, Gaussian
 from kneessl.exams.folder import ExamFolder, Plane
@@ -221,7 +221,8 @@ def train(job: Job, classifier: Classifier, chosen: np.ndarray, out: Path, title
         checkpoint = out / LAST
         if recipe.freeze_bn:
             calibrate(classifier.encoder, job.folder, job.plane, job.preprocessing)
-        module = FineTuning(classifier, truth, job.preprocessing, recipe, job.view, job.seed)
+        objective = BinaryLoss(truth, recipe)
+        module = FineTuning(classifier, truth, objective, job.preprocessing, recipe, job.view, job.seed)
         rows = fit(
             module, loader, out, title=title, epochs=recipe.epochs, precision=job.precision, data=data_sha256,
             checkpoint=checkpoint if checkpoint.is_file() else None,

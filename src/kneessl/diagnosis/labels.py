@@ -3,6 +3,7 @@
 import numpy as np
 
 from kneessl.errors import UserError
+from kneessl.evaluation.imbalance import choose
 from kneessl.exams.folder import ExamFolder, Plane
 
 FEWEST = 2
@@ -70,8 +71,4 @@ def label_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         )
     share = (2 * count * positives + total) // (2 * total)  # rounded half up, in whole numbers
     share = min(max(share, FEWEST), count - FEWEST)
-    chosen = [
-        np.random.default_rng([seed, value]).permutation(np.flatnonzero(labels == value))[:wanted]
-        for value, wanted in ((0, count - share), (1, share))
-    ]
-    return np.sort(np.concatenate(chosen))
+    return choose(labels, [count - share, share], seed)

@@ -48,6 +48,28 @@ def binary_loss(logits: Tensor, labels: Tensor, weights: Tensor, focal: float) -
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
+class BinaryLoss(nn.Module):
+    """`binary_loss` under a recipe, with the weights that it draws from the training labels.
+
+    Args:
+        labels: int64 `(n, tasks)`: 0, 1 or `UNKNOWN`.
+        recipe: Its balance, weights and focal.
+    """
+
+    weights: Tensor
+
+    def __init__(self, labels: np.ndarray, recipe: Recipe) -> None:
+        super().__init__()
+        even = [(1.0, 1.0)] * labels.shape[1]
+        weights = [recipe.weights(task[task != UNKNOWN]) for task in labels.T] if recipe.balance == "weights" else even
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
+        self.focal = recipe.focal
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """float and int64 `(B, tasks)` -> scalar."""
+        return binary_loss(logits, labels, self.weights, self.focal)
+
+
 def layer_groups(classifier: Classifier, lr: float, decay: float) -> list[dict[str, Any]]:
     """Parameters that are trained, by stage, each at its learning rate: head `lr`, the last stage `lr * decay`, ...
 
@@ -67,33 +89,34 @@ def layer_groups(classifier: Classifier, lr: float, decay: float) -> list[dict[s
 
 
 class FineTuning(L.LightningModule):
-    """Weighted binary cross-entropy with logits; all else as the recipe has it."""
+    """Trains a classifier by a recipe.
+
+    Args:
+        classifier: Is trained.
+        labels: int64 `(n, ...)`, a row for each clip of the loader, by its index.
+        objective: Logits of a batch and its labels -> loss: a `BinaryLoss`, or cross-entropy over classes.
+        preprocessing: Of the clips.
+        recipe: Optimiser, schedule, rates, random changes.
+        view: Random changes in place of the recipe's.
+        seed: Of every draw.
+    """
 
     labels: Tensor
-    weights: Tensor
 
     def __init__(
         self,
         classifier: Classifier,
         labels: np.ndarray,
+        objective: nn.Module,
         preprocessing: Preprocessing,
         recipe: Recipe,
         view: View | None,
         seed: int,
     ) -> None:
-        """`labels` is int64 `(n, tasks)`: 0, 1 or `UNKNOWN`."""
         super().__init__()
-        self.classifier, self.preprocessing, self.recipe, self.view, self.seed = (
-            classifier,
-            preprocessing,
-            recipe,
-            view,
-            seed,
-        )
-        even = [(1.0, 1.0)] * labels.shape[1]
-        weights = [recipe.weights(task[task != UNKNOWN]) for task in labels.T] if recipe.balance == "weights" else even
+        self.classifier, self.objective = classifier, objective
+        self.preprocessing, self.recipe, self.view, self.seed = preprocessing, recipe, view, seed
         self.register_buffer("labels", torch.from_numpy(labels), persistent=False)
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
         self.averaged = deepcopy(classifier).requires_grad_(False) if recipe.ema else None
 
     @property
@@ -107,7 +130,7 @@ class FineTuning(L.LightningModule):
         with torch.autocast(clips.device.type, enabled=False):
             inputs = self.inputs(clips, seeded(self.seed, self.current_epoch, batch_idx))
         logits = self.classifier(inputs, where).float()
-        return binary_loss(logits, self.labels[index], self.weights, self.recipe.focal)
+        return self.objective(logits, self.labels[index])
 
     def inputs(self, clips: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 `(B, S, 256, 256)` -> what the network sees, `(B, S, size, size)`: a view, or the recipe's changes."""

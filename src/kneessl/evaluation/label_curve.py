@@ -171,7 +171,7 @@ def _all_needed(
     known = [k for k, cell in enumerate(arms[reference]) if cell]
     if not known:
         return {}
-    means = _resampled_means(positive, arms, replicates)
+    means = resampled_means(positive, arms, replicates)
     curve = isotonic(np.stack([means[reference, k] for k in known]))
     tail = (1 - LEVEL) / 2
     found = {}
@@ -192,7 +192,7 @@ def _all_needed(
     return found
 
 
-def _resampled_means(
+def resampled_means(
     positive: NDArray[np.bool_], arms: Mapping[str, Sequence[Scores]], replicates: int
 ) -> dict[tuple[str, int], NDArray[np.float64]]:
     """Mean AUC over seeds of every arm and number of labels: (1 + replicates,), of all exams first, then of resamples.

@@ -31,6 +31,14 @@ def require_probe_labels(labels: Labels) -> None:
         )
 
 
+def enough_to_probe(labels: Labels, count: int) -> None:
+    """Raise a user error where a linear probe cannot be fitted to so few labels."""
+    try:
+        require_probe_labels(labels)
+    except UserError as error:
+        raise UserError(f"{count} labels are too few for a frozen encoder: {error}") from error
+
+
 def linear_readout(labels: Labels, scoring: Literal["roc_auc", "accuracy"]) -> Pipeline:
     """Standardisation, then logistic regression whose L2 strength cross-validation chooses, the strongest of equals.
 

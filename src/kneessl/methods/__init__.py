@@ -56,6 +56,11 @@ class Recipe:
         """Every setting that the method takes, with its default."""
         return parameters(ENCODERS[self.network]) | parameters(self.build) | dict(self.defaults)
 
+    @property
+    def two_views(self) -> bool:
+        """Whether it learns from the views T and T' and nothing else."""
+        return getattr(self.build, "inputs", None) is Method.inputs
+
 
 def parameters(build: Callable[..., Any]) -> dict[str, int | float]:
     """The arguments of `build` after the first, with their defaults."""
@@ -68,7 +73,21 @@ def sslm_encoder(_: Pool, width: int = 256) -> SSLMEncoder:
     return SSLMEncoder(width)
 
 
-ENCODERS: dict[str, Callable[..., Any]] = {"resnet18": ClipEncoder, "sslm": sslm_encoder}
+def resnet18(pool: Pool) -> ClipEncoder:
+    """ResNet-18 as for ImageNet."""
+    return ClipEncoder(pool)
+
+
+def resnet18_cifar(pool: Pool) -> ClipEncoder:
+    """ResNet-18 for pictures of 32 x 32."""
+    return ClipEncoder(pool, "cifar")
+
+
+ENCODERS: dict[str, Callable[..., Any]] = {
+    "resnet18": resnet18,
+    "resnet18_cifar": resnet18_cifar,
+    "sslm": sslm_encoder,
+}
 """Pooling, then settings of its own -> an encoder with random weights."""
 SINGLE: tuple[Pool, ...] = ("none",)
 """For methods that take slices apart, so that there is no clip to pool over."""
@@ -93,14 +112,17 @@ METHODS: dict[MethodName, Recipe] = {
 }
 
 
-def make_method(name: MethodName, pool: Pool | None, given: Settings, weights: Path | None = None) -> Method:
-    """Build a method with random weights (from PyTorch's global generator).
+def make_method(
+    name: MethodName, pool: Pool | None, given: Settings, weights: Path | None = None, network: str | None = None
+) -> Method:
+    """Build a method with random weights (from PyTorch's global generator), the encoder's drawn first.
 
     Args:
         name: Which.
         pool: Over what to pool; None for what the method is known for.
         given: Settings other than the method's defaults.
         weights: File to start the encoder from; what of it was taken is printed.
+        network: Another encoder than the method's own, from `ENCODERS`.
 
     Raises:
         UserError: the method does not pool so, has no such setting, or it is out of its range.
@@ -114,7 +136,7 @@ def make_method(name: MethodName, pool: Pool | None, given: Settings, weights: P
             raise UserError(f"settings.{key} is {value}; it must be a number, 0 or more")
     if pool is not None and pool not in recipe.pools:
         raise UserError(f"method {name} works on single slices; leave out --pool {pool}")
-    make_encoder, chosen = ENCODERS[recipe.network], known | dict(given)
+    make_encoder, chosen = ENCODERS[network or recipe.network], known | dict(given)
     of_encoder = {key: chosen.pop(key) for key in parameters(make_encoder)}
     encoder = make_encoder(pool or recipe.pools[0], **of_encoder)
     if weights is not None:

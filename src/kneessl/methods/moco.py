@@ -62,7 +62,7 @@ class MoCo(Method):
             raise UserError(f"settings.split_bn is {groups}, and a batch holds {n}; each group needs at least 2")
         q = torch.cat([self.projector(self.encoder(part)) for part in view1.tensor_split(groups)])
         with torch.no_grad():
-            dealt = torch.cat([torch.arange(i, n, groups) for i in range(groups)]).to(view2.device)
+            dealt = torch.cat([torch.arange(i, n, groups) for i in range(groups)]).to(view2.device, non_blocking=True)
             k = torch.cat([self.target(part) for part in view2[dealt].tensor_split(groups)])[dealt.argsort()]
         loss = objectives.info_nce(q, k, self.queue.keys, self.temperature)
         self.queue.push(k)

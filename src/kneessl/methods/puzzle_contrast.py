@@ -26,7 +26,9 @@ PATCH, GAP = 64 / 85, 21 / 85
 def jumbled(view: Tensor, generator: torch.Generator) -> Tensor:
     """Slices `(N, 1, size, size)` -> their tiles in random order, `(N, 9, p, p)`."""
     tiles = cut_tiles(view[:, 0], PATCH, GAP, generator)
-    return reorder(tiles, torch.rand(len(tiles), TILES, generator=generator).argsort(1).to(tiles.device))
+    return reorder(
+        tiles, torch.rand(len(tiles), TILES, generator=generator).argsort(1).to(tiles.device, non_blocking=True)
+    )
 
 
 class PuzzleHead(nn.Module):

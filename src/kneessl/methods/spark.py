@@ -73,7 +73,7 @@ class SparK(Method):
         ]
         shape, grid = (len(slices), -1, PATCH * PATCH), visible.shape[1:]
         painted, patches = (cut(x, *grid).reshape(shape) for x in (self.decoder(whole), slices))
-        visible = visible.flatten(1).to(view.device)
+        visible = visible.flatten(1).to(view.device, non_blocking=True)
         loss = objectives.masked_mse(painted, patches, ~visible)
         embeddings = maps[0].detach().sum((2, 3)) / visible.sum(1, keepdim=True)
         return Outcome(loss, embeddings)

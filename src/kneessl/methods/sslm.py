@@ -45,9 +45,14 @@ def distort(tiles: Tensor, generator: torch.Generator) -> Tensor:
     degrees, shift, scale = one_of(DEGREES), one_of(SHIFTS, 2) * tiles.shape[-1], one_of(SCALES)
     factor = torch.where(torch.rand(n, generator=generator) < 0.5, one_of(BRIGHTNESS), torch.ones(n))
     noise = NOISE * torch.randn(flat.shape, generator=generator)
-    moved = affine(flat, degrees.to(device), shift.to(device), scale.to(device))
-    brightened = (moved * factor.to(device)[:, None, None, None]).clamp(0, 1)
-    return (brightened + noise.to(device)).clamp(0, 1).view_as(tiles)
+    moved = affine(
+        flat,
+        degrees.to(device, non_blocking=True),
+        shift.to(device, non_blocking=True),
+        scale.to(device, non_blocking=True),
+    )
+    brightened = (moved * factor.to(device, non_blocking=True)[:, None, None, None]).clamp(0, 1)
+    return (brightened + noise.to(device, non_blocking=True)).clamp(0, 1).view_as(tiles)
 
 
 class SSLM(Method):

@@ -15,6 +15,7 @@ from kneessl.files import replacing
 from kneessl.nets.weights import read_tensors
 
 Pool = Literal["none", "max", "mean"]
+Stem = Literal["imagenet", "cifar"]
 FEATURES = 512
 
 
@@ -51,29 +52,42 @@ class SliceEncoder(nn.Module):
     The first convolution keeps torchvision's three input channels. A grey slice would be the same three times, and
     convolution is linear, so one channel is convolved with the channels' summed weights: equal in values and gradients,
     at a third of the reading.
+
+    Args:
+        stem: "cifar" is for pictures of 32 x 32: a first convolution of 3 x 3 with stride 1 and no max-pooling (Chen et
+            al. 2020, appendix B.9), so that a map's side is an eighth of the picture's.
     """
 
-    grid = Grid(0, 32)
-
-    def __init__(self) -> None:
+    def __init__(self, stem: Stem = "imagenet") -> None:
         super().__init__()
+        small = stem == "cifar"
+        self.grid = Grid(0, 8 if small else 32)
         self.trunk = resnet18(
-            spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, feed_forward=False
-        )
+            spatial_dims=2, n_input_channels=3, conv1_t_size=3 if small else 7, conv1_t_stride=1 if small else 2,
+            no_max_pool=small, bias_downsample=False, feed_forward=False,
+        )  # fmt: skip
 
     def maps(self, slices: Tensor) -> Tensor:
         """As `forward`: these maps are all that there is."""
         return self(slices)
 
     def forward(self, slices: Tensor) -> Tensor:
-        """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32 rounded up."""
+        """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32, or / 8, rounded up."""
         t = self.trunk
         weight = t.conv1.weight.sum(1, keepdim=True) if slices.shape[1] == 1 else t.conv1.weight
         x = F.conv2d(slices, weight, stride=t.conv1.stride, padding=t.conv1.padding)
-        x = t.maxpool(t.act(t.bn1(x)))
+        x = t.act(t.bn1(x))
+        if not t.no_max_pool:
+            x = t.maxpool(x)
         for layer in (t.layer1, t.layer2, t.layer3, t.layer4):
             x = full_where_tiny(layer, x)
         return x
+
+
+def each_slice(clips: Tensor) -> Tensor:
+    """Clips `(B, S, H, W)` -> their slices `(B * S, 1, H, W)`; in colour, `(B, S, 3, H, W)` -> `(B * S, 3, H, W)`."""
+    slices = clips.flatten(0, 1)
+    return slices if clips.ndim == 5 else slices[:, None]
 
 
 class ClipEncoder(nn.Module):
@@ -85,25 +99,29 @@ class ClipEncoder(nn.Module):
     """
 
     features = FEATURES
-    grid = SliceEncoder.grid
 
-    def __init__(self, pool: Pool = "max") -> None:
+    def __init__(self, pool: Pool = "max", stem: Stem = "imagenet") -> None:
         super().__init__()
         self.pool = pool
-        self.slices = SliceEncoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.slices = SliceEncoder(stem).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def trunk(self) -> nn.Module:
         """The ResNet, whose parameters bear torchvision's names."""
         return self.slices.trunk
 
+    @property
+    def grid(self) -> Grid:
+        """Of its maps."""
+        return self.slices.grid
+
     def maps(self, slices: Tensor) -> Tensor:
-        """float `(N, 1, H, W)` -> feature maps `(N, 512, h, w)`."""
+        """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`."""
         return self.slices(slices)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """float `(B, S, H, W)` -> features `(B, 512)`, or `(B * S, 512)` without pooling."""
-        maps = self.maps(clips.flatten(0, 1)[:, None])
+        """float `(B, S, H, W)`, or `(B, S, 3, H, W)` in colour -> features `(B, 512)`, or `(B * S, 512)` unpooled."""
+        maps = self.maps(each_slice(clips))
         if self.pool != "none":
             maps = maps.unflatten(0, clips.shape[:2])
             maps = maps.amax(1) if self.pool == "max" else maps.mean(1)

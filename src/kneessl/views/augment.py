@@ -1,18 +1,20 @@
-"""The views T and T' of the thesis (table 5.1), batched, on the training device, one channel.
+"""The views T and T' of the thesis (table 5.1), batched, on the training device, of grey or colour pictures.
 
 An MR slice is grey, so of the ImageNet recipe only crop, flip, brightness, contrast, blur and solarisation do anything:
-saturation, hue and grayscale leave grey as it is. A view is drawn (`draw`, random, on the CPU) and then applied
+saturation, hue and grayscale leave grey as it is. Colour pictures get them too, in SimCLR's order (Chen et al. 2020):
+crop, flip, jitter, grayscale, blur; solarize is last. A view is drawn (`draw`, random, on the CPU) and then applied
 (`apply`, deterministic, on any device), so every view can be replayed from its `Draw`.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from kneessl.errors import UserError
-from kneessl.views.resample import blur_matrix, resize_matrix, separable
+from kneessl.views.colour import ColourDraw, blend, brighten, draw_order, jitter, to_grey
+from kneessl.views.resample import blur_matrix, resize_matrix, separable, spread
 
 REFERENCE_SIDE = 224
 """The side at which the thesis states its blur, in pixels; sigma and kernel scale with the actual side."""
@@ -28,9 +30,12 @@ class View:
         crop_area: Smallest and largest share of the slice's area that a crop keeps.
         crop_ratio: Smallest and largest width-to-height ratio of a crop, drawn log-uniformly.
         flip: Probability of a left-right flip.
-        jitter: Probability that brightness and contrast change, in random order.
+        jitter: Probability that brightness and contrast change, and saturation and hue of colour, in random order.
         brightness: Factor from [1 - b, 1 + b].
         contrast: Factor from [1 - c, 1 + c], around each slice's mean.
+        saturation: Factor from [1 - s, 1 + s]; colour pictures alone.
+        hue: Shift from [-h, h] of a turn; colour pictures alone.
+        grayscale: Probability of losing all colour; colour pictures alone.
         blur: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest sigma, in pixels of a 224-pixel picture.
         solarize: Probability of inverting all values of at least one half.
@@ -43,15 +48,19 @@ class View:
     jitter: float = 0.8
     brightness: float = 0.4
     contrast: float = 0.4
+    saturation: float = 0.0
+    hue: float = 0.0
+    grayscale: float = 0.0
     blur: float = 1.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
     per_slice: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("flip", "jitter", "brightness", "contrast", "blur", "solarize"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"a view's {name} is {getattr(self, name)}; it must be from 0 to 1")
+        for name in ("flip", "jitter", "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize"):
+            top = 0.5 if name == "hue" else 1
+            if not 0 <= getattr(self, name) <= top:
+                raise UserError(f"a view's {name} is {getattr(self, name)}; it must be from 0 to {top}")
         for name, top in (("crop_area", 1.0), ("crop_ratio", math.inf), ("blur_sigma", math.inf)):
             low, high = getattr(self, name)
             if not 0 < low <= high <= top:
@@ -79,13 +88,19 @@ class Draw:
     """float32 `(n,)`, in pixels of a 224-pixel picture; 0 means no blur."""
     solarize: Tensor
     """bool `(n,)`."""
+    colour: ColourDraw | None = None
+    """Of colour pictures only; its order agrees with `brightness_first`."""
 
     def __getitem__(self, rows: slice) -> "Draw":
-        return Draw(*(getattr(self, f.name)[rows] for f in fields(self)))
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
-def draw(view: View, n: int, height: int, width: int, generator: torch.Generator) -> Draw:
-    """Draw the parameters of `n` views of slices of `(height, width)` pixels."""
+def draw(view: View, n: int, height: int, width: int, generator: torch.Generator, colour: bool = False) -> Draw:
+    """Draw the parameters of `n` views of slices of `(height, width)` pixels, grey or in colour.
+
+    Colour takes its own after all others: the same generator draws the same otherwise for grey and colour.
+    """
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(n).uniform_(low, high, generator=generator)
@@ -94,15 +109,26 @@ def draw(view: View, n: int, height: int, width: int, generator: torch.Generator
         return torch.rand(n, generator=generator) < p
 
     one = torch.ones(n)
-    jitter = chance(view.jitter)
-    return Draw(
+    jittered = chance(view.jitter)
+    grey = Draw(
         box=_draw_boxes(view, n, height, width, generator),
         flip=chance(view.flip),
-        brightness=torch.where(jitter, uniform(1 - view.brightness, 1 + view.brightness), one),
-        contrast=torch.where(jitter, uniform(1 - view.contrast, 1 + view.contrast), one),
+        brightness=torch.where(jittered, uniform(1 - view.brightness, 1 + view.brightness), one),
+        contrast=torch.where(jittered, uniform(1 - view.contrast, 1 + view.contrast), one),
         brightness_first=chance(0.5),
         sigma=torch.where(chance(view.blur), uniform(*view.blur_sigma), 0 * one),
         solarize=chance(view.solarize),
+    )
+    if not colour:
+        return grey
+    return replace(
+        grey,
+        colour=ColourDraw(
+            saturation=torch.where(jittered, uniform(1 - view.saturation, 1 + view.saturation), one),
+            hue=torch.where(jittered, uniform(-view.hue, view.hue), 0 * one),
+            grayscale=chance(view.grayscale),
+            order=draw_order(grey.brightness_first, generator),
+        ),
     )
 
 
@@ -128,51 +154,71 @@ def apply(slices: Tensor, params: Draw, size: int) -> Tensor:
     """Make the views that `params` describes: row i of `params` for all slices of clip i.
 
     Args:
-        slices: uint8 `(n, s, H, W)`, on the device that is to do the work.
-        params: n draws.
+        slices: uint8, grey `(n, s, H, W)` or in colour `(n, s, 3, H, W)`, on the device that is to do the work.
+        params: n draws, with `colour` if the slices are in colour.
         size: Side of the views, in pixels.
 
     Returns:
-        float32 `(n, s, size, size)` from 0 to 1, on the device of `slices`.
+        float32 `(n, s, size, size)` or `(n, s, 3, size, size)` from 0 to 1, on the device of `slices`.
     """
+    if _in_colour(slices) != (params.colour is not None):
+        raise ValueError("grey slices need draws without colour, and colour slices draws with it")
     device = slices.device
-    top, left, height, width = params.box.to(device).unbind(1)
-    rows = resize_matrix(top, height, slices.shape[2], size)
-    columns = resize_matrix(left, width, slices.shape[3], size)
-    columns = torch.where(params.flip.to(device)[:, None, None], columns.flip(1), columns)
+    top, left, height, width = params.box.to(device, non_blocking=True).unbind(1)
+    rows = resize_matrix(top, height, slices.shape[-2], size)
+    columns = resize_matrix(left, width, slices.shape[-1], size)
+    columns = torch.where(params.flip.to(device, non_blocking=True)[:, None, None], columns.flip(1), columns)
     views = separable(slices.float() / 255, rows, columns).clamp_(0, 1)
-    views = _jitter(views, params)
+    views = _jitter_grey(views, params) if params.colour is None else _jitter_colour(views, params, params.colour)
     blurred = params.sigma.nonzero()[:, 0]  # found on the CPU: the device need not be waited for
     if len(blurred):
         scale = size / REFERENCE_SIDE
         radius = round((BLUR_KERNEL - 1) / 2 * scale)
-        kernel = blur_matrix(params.sigma[blurred].to(device) * scale, radius, size)
-        where = blurred.to(device)
+        kernel = blur_matrix(params.sigma[blurred].to(device, non_blocking=True) * scale, radius, size)
+        where = blurred.to(device, non_blocking=True)
         views[where] = separable(views[where], kernel, kernel)
-    solarize = params.solarize.to(device)[:, None, None, None]
+    solarize = spread(params.solarize.to(device, non_blocking=True), views.dim())
     return torch.where(solarize & (views >= 0.5), 1 - views, views)
 
 
-def _jitter(views: Tensor, params: Draw) -> Tensor:
+def _in_colour(slices: Tensor) -> bool:
+    return slices.dim() == 5
+
+
+def _jitter_grey(views: Tensor, params: Draw) -> Tensor:
     """Brightness and contrast in the drawn order, clamped to 0..1 after each, as torchvision does."""
 
     def column(values: Tensor) -> Tensor:
-        return values.to(views.device)[:, None, None, None]
-
-    def brighten(x: Tensor, factor: Tensor) -> Tensor:
-        return (x * factor).clamp(0, 1)
+        return spread(values.to(views.device, non_blocking=True), views.dim())
 
     first, one = params.brightness_first, torch.ones_like(params.brightness)
     views = brighten(views, column(torch.where(first, params.brightness, one)))
-    contrast, mean = column(params.contrast), views.mean((2, 3), keepdim=True)
-    views = (mean + (views - mean) * contrast).clamp(0, 1)
+    views = blend(views, views.mean((2, 3), keepdim=True), column(params.contrast))
     return brighten(views, column(torch.where(first, one, params.brightness)))
 
 
+def _jitter_colour(views: Tensor, params: Draw, colour: ColourDraw) -> Tensor:
+    """The four operations of colour in the drawn order, then grayscale."""
+    amounts = torch.stack([params.brightness, params.contrast, colour.saturation, colour.hue], dim=1)
+    views = jitter(views, amounts, colour.order)
+    where = colour.grayscale.nonzero()[:, 0].to(views.device, non_blocking=True)
+    views[where] = to_grey(views[where]).expand(-1, -1, 3, -1, -1)
+    return views
+
+
 def augment(slices: Tensor, view: View, size: int, generator: torch.Generator) -> Tensor:
-    """Draw and apply in one go: uint8 `(n, s, H, W)` -> float32 `(n, s, size, size)` from 0 to 1."""
-    n, s, height, width = slices.shape
-    if view.per_slice:
-        params = draw(view, n * s, height, width, generator)
-        return apply(slices.reshape(n * s, 1, height, width), params, size).reshape(n, s, size, size)
-    return apply(slices, draw(view, n, height, width, generator), size)
+    """Draw and apply in one go.
+
+    Args:
+        slices: uint8, grey `(n, s, H, W)` or in colour `(n, s, 3, H, W)`.
+        view: What the views may do.
+        size: Side of the views, in pixels.
+        generator: Draws, on the CPU.
+
+    Returns:
+        float32 `(n, s, size, size)` or `(n, s, 3, size, size)` from 0 to 1.
+    """
+    height, width = slices.shape[-2:]
+    clips = slices.flatten(0, 1)[:, None] if view.per_slice else slices
+    params = draw(view, len(clips), height, width, generator, _in_colour(slices))
+    return apply(clips, params, size).reshape(*slices.shape[:-2], size, size)

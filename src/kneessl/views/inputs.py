@@ -24,6 +24,16 @@ class ViewMaker:
     second: View
 
     def __call__(self, clips: Tensor, view: View, generator: torch.Generator, size: int | None = None) -> Tensor:
-        """uint8 `(B, S, H, W)` -> float32 `(B, S, size, size)`; the preprocessing's size unless one is given."""
+        """Make one view of each clip.
+
+        Args:
+            clips: uint8, grey `(B, S, H, W)` or in colour `(B, S, 3, H, W)`.
+            view: What the view may do.
+            generator: Draws it, on the CPU.
+            size: Side of the views, in pixels; the preprocessing's unless given.
+
+        Returns:
+            float32 `(B, S, size, size)` or `(B, S, 3, size, size)`, standardised.
+        """
         central = self.preprocessing.crop(clips)
         return self.preprocessing.standardise(augment(central, view, size or self.preprocessing.size, generator))

@@ -22,13 +22,13 @@ def central(total: int, share: float) -> slice:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """uint8 slices of 256 x 256 -> central part -> resized (antialiased bicubic) -> standardised, one channel.
+    """uint8 slices of 256 x 256 -> central part -> resized (antialiased bicubic) -> standardised, grey or in colour.
 
     Args:
         size: Side in pixels.
         field: Share of a slice's side that is kept, about its centre: 1 is the whole field of view.
         depth: Share of a series' slices that is kept, about its middle: 1 is all of them.
-        mean: Of the values from 0 to 1; MRNet's published 58.09 / 255.
+        mean: Of the values from 0 to 1, of all channels; MRNet's published 58.09 / 255.
         std: Likewise; 49.73 / 255.
     """
 
@@ -46,7 +46,7 @@ class Preprocessing:
                 raise UserError(f"{name} is {getattr(self, name)}; it is the share of {what} that is kept, 0.1 to 1")
 
     def __call__(self, slices: Tensor) -> Tensor:
-        """uint8 `(n, s, H, W)` -> what the network sees, float32 `(n, s, size, size)`, without any randomness."""
+        """uint8 `(n, ..., H, W)` -> what the network sees, float32 `(n, ..., size, size)`, without any randomness."""
         return self.standardise(self.resize(slices))
 
     def middle(self, total: int) -> slice:
@@ -59,10 +59,10 @@ class Preprocessing:
         return slices[..., central(height, self.field), central(width, self.field)]
 
     def resize(self, slices: Tensor) -> Tensor:
-        """uint8 `(n, s, H, W)` -> float32 `(n, s, size, size)` from 0 to 1."""
+        """uint8 `(n, ..., H, W)`, grey or colour clips -> float32 `(n, ..., size, size)` from 0 to 1."""
         slices = self.crop(slices)
-        n, _, height, width = slices.shape
-        start = torch.zeros(n, dtype=torch.int64, device=slices.device)
+        height, width = slices.shape[-2:]
+        start = torch.zeros(len(slices), dtype=torch.int64, device=slices.device)
         rows = resize_matrix(start, start + height, height, self.size)
         columns = resize_matrix(start, start + width, width, self.size)
         return separable(slices.float() / 255, rows, columns).clamp_(0, 1)

@@ -91,7 +91,7 @@ def cut_tiles(pictures: Tensor, patch: float, gap: float, generator: torch.Gener
     cell = pictures.shape[2] // GRID
     side = max(1, round(cell * patch))
     farthest = min(round(cell * gap), cell - side)  # both rounded up might not fit
-    offset = torch.randint(farthest + 1, (2, n, TILES, 1), generator=generator).to(device)
+    offset = torch.randint(farthest + 1, (2, n, TILES, 1), generator=generator).to(device, non_blocking=True)
     place = torch.arange(TILES, device=device)[:, None]
     start = torch.stack([place // GRID, place % GRID])[:, None] * cell + offset
     rows, columns = start + torch.arange(side, device=device)
@@ -129,4 +129,6 @@ class Puzzle:
         """`(n, side, side)` -> shuffled tiles `(n, 9, p, p)`, and which of `orders` each got, int64 `(n,)`."""
         tiles = cut_tiles(pictures, self.patch, self.gap, generator)
         labels = torch.randint(len(self.orders), (len(pictures),), generator=generator)
-        return reorder(tiles, self.orders[labels].to(tiles.device)), labels.to(tiles.device)
+        return reorder(tiles, self.orders[labels].to(tiles.device, non_blocking=True)), labels.to(
+            tiles.device, non_blocking=True
+        )

@@ -55,15 +55,21 @@ def blur_matrix(sigma: Tensor, radius: int, size: int) -> Tensor:
     return matrix.scatter_add_(2, index.expand(len(sigma), -1, -1), kernel[:, None].expand(-1, size, -1)).float()
 
 
+def spread(values: Tensor, dims: int) -> Tensor:
+    """`(n, ...)` -> `(n, 1, ..., 1, ...)` of so many dimensions: each clip's own, for all its slices and channels."""
+    return values[(slice(None), *[None] * (dims - values.dim()))]
+
+
 def separable(pictures: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """`rows @ picture @ columns.T` for every slice of every clip.
+    """`rows @ picture @ columns.T` for every slice and channel of every clip.
 
     Args:
-        pictures: float `(n, s, H, W)`.
+        pictures: float `(n, ..., H, W)`: grey clips `(n, s, H, W)`, colour clips `(n, s, 3, H, W)`.
         rows: float `(n, h, H)`.
         columns: float `(n, w, W)`.
 
     Returns:
-        float `(n, s, h, w)`.
+        float `(n, ..., h, w)`.
     """
-    return rows[:, None] @ (pictures @ columns[:, None].transpose(2, 3))
+    dims = pictures.dim()
+    return spread(rows, dims) @ (pictures @ spread(columns, dims).transpose(-2, -1))

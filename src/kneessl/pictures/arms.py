@@ -1,0 +1,124 @@
+"""The two arms: a method that sees no labels, and a supervised network, from the same start on the same images."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from torch import nn
+
+from kneessl.diagnosis.classifier import Classifier
+from kneessl.diagnosis.heads import MaxHead
+from kneessl.diagnosis.recipes import Recipe
+from kneessl.diagnosis.tuning import FineTuning
+from kneessl.errors import UserError
+from kneessl.exams.cifar10 import Pictures
+from kneessl.methods import METHODS, MethodName, make_method
+from kneessl.nets.encoder import FEATURES, ClipEncoder
+from kneessl.optimizers import OPTIMIZERS, OptimizerName
+from kneessl.pretrain import Pretraining, with_queue
+from kneessl.training import require_positive
+from kneessl.views.augment import View
+from kneessl.views.inputs import ViewMaker
+from kneessl.views.preprocess import Preprocessing
+
+SUPERVISED = "supervised"
+NETWORK = "resnet18_cifar"
+CIFAR = Preprocessing(size=32, mean=0.4734, std=0.2516)
+"""All three channels alike, by mean and standard deviation of CIFAR-10's training values from 0 to 1."""
+DISTORTED = View(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grayscale=0.2, blur=0.0)
+"""SimCLR's view for CIFAR-10 (Chen et al. 2020, appendix B.9): colour distortion of half strength, no blur."""
+CROPPED = View(crop_area=(0.25, 1.0), jitter=0.0, blur=0.0)
+"""A crop and a flip."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How an arm is trained.
+
+    Args:
+        epochs: Passes over the images.
+        batch: Images in a batch, or all of them where there are fewer.
+        optimizer: AdamW (with weight_decay 0 it is Adam), SGD with Nesterov's momentum, or LARS.
+        lr: Highest learning rate; it rises from 0 and falls along a cosine.
+        weight_decay: Of the weights.
+        warmup_epochs: Epochs over which the rate of pre-training rises; of supervised training it is a tenth.
+        view1: What the first view may do; in supervised training, the only one.
+        view2: What the second view may do.
+    """
+
+    epochs: int = 200
+    batch: int = 512
+    optimizer: OptimizerName = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    warmup_epochs: int = 10
+    view1: View = field(default_factory=lambda: DISTORTED)
+    view2: View = field(default_factory=lambda: DISTORTED)
+
+    def __post_init__(self) -> None:
+        require_positive(asdict(self), "epochs", "batch", "lr")
+        for name, low, high in (("warmup_epochs", 0, self.epochs - 1), ("weight_decay", 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
+
+
+class Arm(NamedTuple):
+    """What the training loop trains, and what of it is read afterwards."""
+
+    module: Pretraining | FineTuning
+    encoder: ClipEncoder
+    classifier: Classifier | None
+    """Of the supervised arm."""
+
+
+def require_arm(name: str) -> None:
+    """Raise a user error unless there is such an arm."""
+    known = [method for method, recipe in METHODS.items() if recipe.two_views]
+    if name != SUPERVISED and name not in known:
+        raise UserError(f"method is {name}; pictures are learnt from by {', '.join(known)}, or {SUPERVISED}")
+
+
+def make_arm(
+    name: str,
+    training: Training,
+    settings: Mapping[str, int | float],
+    train: Pictures,
+    classes: int,
+    seed: int,
+    out: Path,
+) -> Arm:
+    """An arm with random weights from the seed: in the encoder, the same for every arm.
+
+    Args:
+        name: As `require_arm`.
+        training: How.
+        settings: The method's own; a supervised network has none, and takes no notice.
+        train: Images, and the labels that a supervised network sees.
+        classes: How many.
+        seed: Of weights and views.
+        out: Run folder.
+
+    Raises:
+        UserError: the method has no such setting, or it is out of its range.
+    """
+    torch.manual_seed(seed)
+    if name != SUPERVISED:
+        chosen = with_queue(cast(MethodName, name), dict(settings), len(train))
+        built = make_method(cast(MethodName, name), "none", chosen, network=NETWORK)
+        views = ViewMaker(CIFAR, training.view1, training.view2)
+        module = Pretraining(
+            built, views, False, training.optimizer, training.lr, training.weight_decay, training.warmup_epochs, seed,
+            out,
+        )  # fmt: skip
+        return Arm(module, built.encoder, None)
+    encoder = ClipEncoder("none", "cifar")
+    classifier = Classifier(encoder, MaxHead(FEATURES, classes))
+    recipe = Recipe(
+        lr=training.lr, epochs=training.epochs, schedule="cosine",
+        optimizer=partial(OPTIMIZERS[training.optimizer], weight_decay=training.weight_decay),
+    )  # fmt: skip
+    tuning = FineTuning(classifier, train.labels, nn.CrossEntropyLoss(), CIFAR, recipe, training.view1, seed)
+    return Arm(tuning, encoder, classifier)

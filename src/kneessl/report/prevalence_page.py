@@ -1,0 +1,191 @@
+"""The HTML page of AUC against prevalence, one file with everything in it, and its figure as PNG."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from kneessl.evaluation.bootstrap import Interval
+from kneessl.evaluation.prevalence import ARMS, PrevalenceRow
+from kneessl.files import replacing, write_text
+from kneessl.report import figures
+from kneessl.report.prevalence_table import BALANCES, READOUTS, Panels, loss_text, share_text
+from kneessl.report.strips import Key, key
+from kneessl.report.template import render
+
+_BESIDE = 1.04
+"""Factor by which the arms' bars at one prevalence stand apart, on the logarithmic axis."""
+_DOTS_PER_INCH = 200
+_KEYS: list[Key] = [key(arm, k) for k, arm in enumerate(ARMS)]
+
+
+def write_prevalence_page(
+    path: Path,
+    *,
+    title: str,
+    lead: str,
+    data_note: str,
+    failures: Sequence[str],
+    facts: Sequence[tuple[str, str]],
+    panels: Panels,
+    positives: Mapping[float, int],
+    settings: Mapping[str, Mapping[str, object]],
+    commands: Sequence[str],
+    task: str,
+    plane: str,
+) -> None:
+    """Write the page to `path`, whole or not at all; the same arguments give the same bytes.
+
+    Whatever is empty is left out. All text is escaped; none of it is read as HTML.
+
+    Args:
+        path: the HTML file; it is replaced if it exists.
+        title: what was compared.
+        lead: one paragraph that sums it up.
+        data_note: what a reader must know about the data, shown prominently.
+        failures: which training failed and why, one line each.
+        facts: name and value of what a reader wants first.
+        panels: for each, the rows of `kneessl.evaluation.prevalence.prevalence_rows`.
+        positives: how many training exams are positive at each prevalence.
+        settings: section to name to value: what was the same for all trainings.
+        commands: the command lines that made the page.
+        task: the finding, such as "acl".
+        plane: such as "sagittal".
+    """
+    with _drawn(panels) as figure:
+        picture = figures.svg(figure, _alt(panels))
+    write_text(
+        path,
+        render(
+            "prevalence.html",
+            title=title,
+            lead=lead,
+            warnings=failures,
+            data_note=data_note,
+            facts=facts,
+            task=task,
+            plane=plane,
+            keys=_KEYS,
+            arms=ARMS,
+            picture=picture,
+            verdicts=[(_name(panel.readout, panel.balance), _verdict(rows)) for panel, rows in panels.items()],
+            groups=[
+                (
+                    _name(panel.readout, panel.balance),
+                    [(share_text(row.prevalence), positives[row.prevalence], _cells(row)) for row in rows],
+                )
+                for panel, rows in panels.items()
+            ],
+            settings={section: values for section, values in settings.items() if values},
+            commands=commands,
+        ),
+    )
+
+
+def write_prevalence_png(path: Path, panels: Panels) -> None:
+    """Write the page's figure as PNG, with the arms' names in it."""
+    with _drawn(panels) as figure, replacing(path) as partial:
+        figure.legend(
+            figure.axes[0].get_lines()[: len(ARMS)], list(ARMS), loc="outside upper left", ncols=2, frameon=False,
+            handlelength=4,
+        )  # fmt: skip
+        figure.savefig(partial, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+
+
+def _name(readout: str, balance: str) -> str:
+    text = f"{READOUTS[readout]}; {BALANCES[balance]}"
+    return text[0].upper() + text[1:]
+
+
+def _cells(row: PrevalenceRow) -> list[tuple[str, str] | None]:
+    """What stands in a row of the table: AUC and loss of each arm, and the difference; None for a dash."""
+    cells: list[tuple[str, str] | None] = []
+    for arm in ARMS:
+        found = row.arms.get(arm)
+        if found is None:
+            cells += [None, None]
+        else:
+            auc = found.auc
+            cells += [(f"{auc.value:.3f}", f"{auc.low:.3f} to {auc.high:.3f}"), _percent(found.loss)]
+    return [*cells, _percent(row.less)]
+
+
+def _percent(loss: Interval | None) -> tuple[str, str] | None:
+    if loss is None:
+        return None
+    value, interval = loss_text(loss)
+    return f"{value} %", interval
+
+
+@contextmanager
+def _drawn(panels: Panels) -> Iterator[Figure]:
+    """AUC against prevalence: a row of axes for each readout, a column for each balance, an arm a line.
+
+    The lines of the arms are the first ones of each axes, in the order of `ARMS`.
+    """
+    readouts, balances = (list(dict.fromkeys(panel[k] for panel in panels)) for k in (0, 1))
+    lowest = min(
+        (min(found.auc.low, *found.by_seed) for rows in panels.values() for row in rows for found in row.arms.values()),
+        default=0.5,
+    )
+    with figures.canvas(10, 3 * len(readouts)) as (figure, whole):
+        whole.remove()
+        grid = figure.subplots(len(readouts), len(balances), sharex=True, sharey=True, squeeze=False)
+        for (readout, balance), rows in panels.items():
+            axes = grid[readouts.index(readout), balances.index(balance)]
+            _draw(axes, rows)
+            axes.set_title(BALANCES[balance] if readout == readouts[0] else "", fontsize=9)
+        for k, readout in enumerate(readouts):
+            grid[k, 0].set_ylabel(f"AUC,\n{READOUTS[readout].replace(', ', ',' + chr(10))}")
+        for axes in grid[-1]:
+            axes.set_xlabel("Positive training exams")
+        grid[0, 0].set_ylim(min(0.45, lowest - 0.02), 1.01)
+        yield figure
+
+
+def _draw(axes: Axes, rows: Sequence[PrevalenceRow]) -> None:
+    axes.set_xscale("log")
+    for one in _KEYS:
+        axes.plot([], [], color=one.colour, linestyle=figures.linestyle(one.dashes), marker="o", markersize=4.5)
+    for k, one in enumerate(_KEYS):
+        found = [(row.prevalence * _BESIDE ** (2 * k - 1), row.arms[one.name]) for row in rows if one.name in row.arms]
+        for x, arm in found:
+            axes.plot([x] * len(arm.by_seed), arm.by_seed, "o", color=one.colour, alpha=0.35, markersize=3, mew=0)
+            axes.plot([x, x], [arm.auc.low, arm.auc.high], color=one.colour, linewidth=1.2, alpha=0.8)
+        axes.get_lines()[k].set_data([x for x, _ in found], [arm.auc.value for _, arm in found])
+        axes.get_lines()[k].set_zorder(3)
+    axes.axhline(0.5, color="#8b949e", linewidth=1, linestyle=(0, (1, 2)))
+    shares = sorted(row.prevalence for row in rows)
+    axes.set_xlim(shares[0] / 1.3, shares[-1] * 1.3)
+    axes.xaxis.set_major_locator(FixedLocator(shares))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: share_text(value))
+
+
+def _alt(panels: Panels) -> str:
+    texts = []
+    for (readout, balance), rows in panels.items():
+        for arm in ARMS:
+            values = [f"{r.arms[arm].auc.value:.3f} at {share_text(r.prevalence)}" for r in rows if arm in r.arms]
+            texts.append(f"{_name(readout, balance)}, {arm}: {', '.join(values) or 'failed'}")
+    return f"AUC against the share of positive training exams, on a logarithmic axis. {'. '.join(texts)}."
+
+
+def _verdict(rows: Sequence[PrevalenceRow]) -> str:
+    """Where which arm loses less, and how much both lose at the lowest prevalence at which both have scores."""
+    compared = [(share_text(row.prevalence), row.less) for row in rows if row.less]
+    if not compared:
+        return "not compared, since trainings failed."
+    places = {
+        "self-supervised loses less at": [share for share, less in compared if less.low > 0],
+        "supervised loses less at": [share for share, less in compared if less.high < 0],
+        "not told apart at": [share for share, less in compared if less.low <= 0 <= less.high],
+    }
+    said = "; ".join(f"{verdict} {', '.join(shares)}" for verdict, shares in places.items() if shares)
+    rarest = min((row for row in rows if row.less), key=lambda row: row.prevalence)
+    lost = " and ".join(f"{arm} {loss_text(loss)[0]} %" for arm in ARMS if (loss := rarest.arms[arm].loss))
+    text = f"{said}. At {share_text(rarest.prevalence)}, {lost} of the AUC at 50 % is lost."
+    return text.replace(" %", "\u00a0%")

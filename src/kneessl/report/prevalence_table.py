@@ -1,0 +1,112 @@
+"""AUC and losses against prevalence as text for the terminal, and as CSV."""
+
+import csv
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kneessl.evaluation.bootstrap import Interval
+from kneessl.evaluation.prevalence import ARMS, Panel, PrevalenceRow
+from kneessl.files import replacing
+from kneessl.report import wording
+from kneessl.report.comparison_table import WIDTH
+
+READOUTS = {"model": "the model's own output", "linear": "linear classifier on frozen features, from balanced labels"}
+BALANCES = {
+    "oversample": "the rarer class oversampled",
+    "weights": "the rarer class weighted in the loss",
+    "none": "classes as they are",
+}
+Panels = Mapping[Panel, Sequence[PrevalenceRow]]
+
+
+def share_text(prevalence: float) -> str:
+    """Return a prevalence in per cent: `"18.4 %"`, `"5 %"`."""
+    return f"{100 * prevalence:g} %"
+
+
+def loss_text(loss: Interval) -> tuple[str, str]:
+    """Return a loss, or a difference of losses, in per cent, and its interval: `("−0.4", "−3.1 to 2.2")`."""
+    return wording.number_text(100 * loss.value, 1), wording.interval_text(100 * loss.low, 100 * loss.high, 1)
+
+
+def prevalence_table(panels: Panels, positives: Mapping[float, int]) -> str:
+    """Return the table as aligned text, a block for each panel; below it what the columns mean.
+
+    Args:
+        panels: For each, the rows of `kneessl.evaluation.prevalence.prevalence_rows`.
+        positives: How many training exams are positive at each prevalence.
+    """
+    head = ["positive", *(text for arm in ARMS for text in (f"{arm}, AUC", "loses %")), "less by"]
+    blocks = [(panel, [_cells(row, positives[row.prevalence]) for row in rows]) for panel, rows in panels.items()]
+    widths = [max(len(line[k]) for line in [head, *(line for _, lines in blocks for line in lines)]) for k in range(6)]
+
+    def aligned(line: Sequence[str]) -> str:
+        return "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+    text = [aligned(head)]
+    for panel, lines in blocks:
+        text += ["", f"{READOUTS[panel.readout]}; {BALANCES[panel.balance]}", *map(aligned, lines)]
+    note = (
+        "AUC: mean over seeds; loses %: the share of its AUC at 50 % that the arm loses, below 0 a gain; less by: the "
+        "loss of supervised less that of self-supervised, above 0 where self-supervised loses less; in brackets 95 % "
+        "intervals by bootstrap over exams and seeds, paired, not adjusted for how many there are"
+    )
+    return "\n".join([*text, "", *textwrap.wrap(note, WIDTH)]) + "\n"
+
+
+def _cells(row: PrevalenceRow, positives: int) -> list[str]:
+    cells = [f"{positives:,} ({share_text(row.prevalence)})"]
+    for arm in ARMS:
+        found = row.arms.get(arm)
+        cells.append(f"{found.auc.value:.3f} ({found.auc.low:.2f}–{found.auc.high:.2f})" if found else "failed")
+        cells.append(_in_brackets(found.loss if found else None))
+    return [*cells, _in_brackets(row.less)]
+
+
+def _in_brackets(loss: Interval | None) -> str:
+    return "{} ({})".format(*loss_text(loss)) if loss else ""
+
+
+def write_prevalence_csv(path: Path, panels: Panels, positives: Mapping[float, int], exams: int) -> None:
+    """Write one line for each panel, prevalence and arm: unrounded numbers, empty where there are none.
+
+    Losses are shares of the arm's AUC at 50 %; `less` is the loss of supervised less that of self-supervised, the same
+    in both arms' lines. Several figures in one cell (`auc_by_seed`) are separated by spaces.
+
+    Args:
+        path: The CSV file.
+        panels: As for `prevalence_table`.
+        positives: As for `prevalence_table`.
+        exams: How many training exams there are at every prevalence.
+    """
+    table = [
+        {
+            "readout": panel.readout,
+            "balance": panel.balance,
+            "prevalence": row.prevalence,
+            "exams": exams,
+            "positives": positives[row.prevalence],
+            "arm": arm,
+            **_figures(row, arm),
+        }
+        for panel, rows in panels.items()
+        for row in rows
+        for arm in ARMS
+    ]
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def _figures(row: PrevalenceRow, arm: str) -> dict[str, object]:
+    found = row.arms.get(arm)
+    columns: dict[str, object] = {"seeds": len(found.by_seed) if found else 0}
+    for name, interval in (("auc", found and found.auc), ("loss", found and found.loss), ("less", row.less)):
+        columns |= {
+            name: interval and interval.value,
+            f"{name}_low": interval and interval.low,
+            f"{name}_high": interval and interval.high,
+        }
+    return columns | {"auc_by_seed": " ".join(map(str, found.by_seed)) if found else None}
