@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.cifar import CLASSES, write_cifar
-from PIL import Image
+from helpers.cifar import CLASSES, write_cifar, write_greys
 from safetensors.torch import load_file
 
 from kneessl import cli
@@ -29,13 +28,7 @@ def cifar(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def greys(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "greys"
-    for label in range(3):
-        for k in range(10):
-            path = folder / f"patient-{label}" / f"{k}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((8, 8), 80 * label + k, np.uint8)).save(path)
-    return folder
+    return write_greys(tmp_path_factory.mktemp("data") / "greys", "patient-{}")
 
 
 def run(data, out, **changes):
@@ -132,13 +125,13 @@ def test_an_interrupted_run_resumes_to_the_weights_of_an_unbroken_one(simclr, ci
     words += ["1", "--supervised.epochs", "2", "--supervised.batch", "32", "--supervised.warmup_epochs", "1"]
     code = (
         "import os, signal, sys\n"
-        "from kneessl import cli, training\n"
-        "log = training.EpochLog.on_train_epoch_start\n"
+        "from kneessl import callbacks, cli\n"
+        "log = callbacks.EpochLog.on_train_epoch_start\n"
         "def start(self, trainer, module):\n"
         "    log(self, trainer, module)\n"
         "    if trainer.current_epoch == 1:\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "training.EpochLog.on_train_epoch_start = start\n"
+        "callbacks.EpochLog.on_train_epoch_start = start\n"
         f"sys.argv = ['kneessl', *{words!r}]\n"
         "cli.main()\n"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers.cifar import CLASSES, write_cifar
+from helpers.cifar import CLASSES, write_cifar, write_greys
 from PIL import Image
 
 from kneessl import cli
@@ -30,13 +30,7 @@ def cifar(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    for label in range(3):
-        for k in range(10):
-            path = folder / str(label) / f"{k}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((8, 8), 80 * label + k, np.uint8)).save(path)
-    return folder
+    return write_greys(tmp_path_factory.mktemp("data") / "digits")
 
 
 def right_of_each(arm: str, images: int, ratio: float, seed: int) -> list[int]:

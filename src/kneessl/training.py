@@ -1,4 +1,4 @@
-"""What every training run shares: its folder, its trainer, progress, checkpoints, and the log of its epochs."""
+"""What every training run shares: its folder, its trainer, and its record."""
 
 import csv
 import hashlib
@@ -7,33 +7,26 @@ import logging
 import math
 import platform
 import resource
-import signal
-import threading
-import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import Tensor
-from tqdm import tqdm
 
+from kneessl.callbacks import LAST, EpochLog, ProgressBar, Saver, StopAsked, StopBetweenBatches
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder
-from kneessl.files import replacing, write_text
+from kneessl.files import write_text
 from kneessl.views.preprocess import Preprocessing
 
 Precision = Literal["auto", "float32", "bf16"]
-LAST = Path("checkpoints") / "last.ckpt"
 
 
 def open_run(out: Path, settings: Mapping[str, Any], resume: bool) -> Path | None:
@@ -181,173 +174,6 @@ def seeded(*numbers: int) -> torch.Generator:
     """A CPU generator whose draws depend on `numbers` (seed, epoch, batch) alone."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-class EpochLog(Callback):
-    """One line of `metrics.csv` an epoch: loss, exams/s, learning rate, and what the module's `epoch_facts` adds.
-
-    The lines live in the checkpoint too, so a resumed run's file has no gap and no line twice.
-    """
-
-    def __init__(self, out: Path, data: str) -> None:
-        self.path, self.data = out / "metrics.csv", data
-        self.rows: list[dict[str, float]] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"rows": self.rows, "data": self.data}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint, whose data must be today's."""
-        if state_dict["data"] != self.data:
-            raise UserError(f"the training data has changed since {self.path.parent} began; choose another --out")
-        self.rows = state_dict["rows"]
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
-        self.start, self.exams = time.monotonic(), 0
-        self.losses: list[Tensor] = []
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Keep the loss where it is: reading it would make the host wait for the device."""
-        self.losses.append(outputs["loss"].detach())
-        self.exams += len(batch[0])
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the line; a loss that is not a number ends the run."""
-        loss = torch.stack(self.losses).float().mean().item() * trainer.accumulate_grad_batches
-        seconds = time.monotonic() - self.start
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} in epoch {trainer.current_epoch + 1}: training diverged; "
-                "start again with a smaller --lr"
-            )
-        self.rows.append(
-            {
-                "epoch": trainer.current_epoch + 1,
-                "loss": loss,
-                "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                **pl_module.epoch_facts(),  # type: ignore[operator]
-                "exams_per_s": self.exams / seconds,
-                "seconds": seconds,
-            }
-        )
-        with replacing(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
-
-
-class ProgressBar(Callback):
-    """One bar over all epochs: exams done, exams/s, time left, loss."""
-
-    def __init__(self, title: str, exams_per_epoch: int, unit: str) -> None:
-        self.title, self.exams_per_epoch, self.unit = title, exams_per_epoch, unit
-        self.looked = 0.0
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open the bar, at the epoch where a resumed run goes on."""
-        self.bar = tqdm(
-            total=self.exams_per_epoch * (trainer.max_epochs or 0),
-            initial=self.exams_per_epoch * trainer.current_epoch,
-            desc=self.title,
-            unit=self.unit,
-            mininterval=0.5,
-            dynamic_ncols=True,
-        )
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move on; the loss is read at most twice a second, since reading it waits for the device."""
-        if time.monotonic() - self.looked > 0.5:
-            self.looked = time.monotonic()
-            loss = outputs["loss"].item() * trainer.accumulate_grad_batches
-            self.bar.set_postfix(epoch=trainer.current_epoch + 1, loss=f"{loss:.3f}", refresh=False)
-        self.bar.update(len(batch[0]))
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Close the bar."""
-        self.bar.close()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the message stands on a line of its own."""
-        if hasattr(self, "bar"):
-            self.bar.close()
-
-
-class StopAsked(Exception):
-    """Ctrl-C was pressed, or the process was asked to end; raised between two batches."""
-
-
-class StopBetweenBatches(Callback):
-    """Ctrl-C and SIGTERM end training between two batches, a second one at once.
-
-    A KeyboardInterrupt raised while a checkpoint is moved into place was swallowed there, and training went on; after a
-    SIGTERM Lightning ends as if all were done.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.before: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take over both signals, where a signal handler may be set."""
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Note the wish, and leave the next signal to whoever handled it before."""
-        self.asked = True
-        self.give_back()
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop where it was asked for."""
-        if self.asked:
-            raise StopAsked
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give the signals back to Lightning, before it gives them back to whoever handled them before the training.
-
-        Later, Lightning's handlers would stay in place, and keep the trainer and the model in memory.
-        """
-        self.give_back()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """The same where training ends early."""
-        self.give_back()
-
-    def give_back(self) -> None:
-        """Put back the handlers that stood before."""
-        while self.before:
-            signal.signal(*self.before.popitem())
-
-
-class Saver(ModelCheckpoint):
-    """Writes `checkpoints/last.ckpt` at the end of an epoch, unless it did less than `pause` seconds ago.
-
-    An epoch of small pictures is over sooner than its checkpoint is written; the last epoch is always saved.
-    """
-
-    def __init__(self, out: Path, pause: float) -> None:
-        super().__init__(
-            dirpath=out / LAST.parent,
-            filename=LAST.stem,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        self.pause, self.saved = pause, -math.inf
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, where it is time."""
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        if last or time.monotonic() - self.saved >= self.pause:
-            super().on_train_epoch_end(trainer, pl_module)
-            self.saved = time.monotonic()
 
 
 def fit(

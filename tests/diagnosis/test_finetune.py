@@ -10,6 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from kneessl.callbacks import StopAsked, StopBetweenBatches
 from kneessl.diagnosis import finetune as module_of_finetune
 from kneessl.diagnosis import mrnet
 from kneessl.diagnosis.explain import explain
@@ -26,7 +27,7 @@ from kneessl.exams.folder import ExamFolder, Provenance, write_provenance
 from kneessl.nets.alexnet import AlexNet
 from kneessl.nets.encoder import ClipEncoder, save_weights
 from kneessl.nets.sslm import SSLMEncoder
-from kneessl.training import StopAsked, StopBetweenBatches, seeded, write_record
+from kneessl.training import seeded, write_record
 from kneessl.views.augment import View
 from kneessl.views.preprocess import Preprocessing
 

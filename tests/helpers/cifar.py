@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -20,4 +21,14 @@ def write_cifar(folder: Path, of_each: int) -> Path:
         (folder / f"data_batch_{number}.bin").write_bytes(records(labels))
     (folder / "test_batch.bin").write_bytes(records(np.arange(20) % 10))
     (folder / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n")
+    return folder
+
+
+def write_greys(folder: Path, name: str = "{}") -> Path:
+    """Ten grey pictures of 8 x 8 in each of three class folders, called by `name` and the class's number."""
+    for label in range(3):
+        for k in range(10):
+            path = folder / name.format(label) / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), 80 * label + k, np.uint8)).save(path)
     return folder

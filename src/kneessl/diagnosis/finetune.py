@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kneessl.callbacks import LAST
 from kneessl.diagnosis.card import MODEL_CARD, model_card
 from kneessl.diagnosis.classifier import NETWORKS, Classifier, NetworkName, build_classifier
 from kneessl.diagnosis.crossfit import OutOfFold, deal_folds
@@ -31,7 +32,6 @@ from kneessl.nets.features import calibrate
 from kneessl.nets.weights import load_weights, read_tensors
 from kneessl.report.describe import data_note
 from kneessl.training import (
-    LAST,
     Precision,
     data_hash,
     fit,

@@ -19,6 +19,7 @@ from kneessl.methods.moco import MoCo
 from kneessl.methods.simclr import SimCLR
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.puzzle import TILES, cut_tiles, reorder
+from kneessl.views.resample import sent
 
 PATCH, GAP = 64 / 85, 21 / 85
 
@@ -26,9 +27,7 @@ PATCH, GAP = 64 / 85, 21 / 85
 def jumbled(view: Tensor, generator: torch.Generator) -> Tensor:
     """Slices `(N, 1, size, size)` -> their tiles in random order, `(N, 9, p, p)`."""
     tiles = cut_tiles(view[:, 0], PATCH, GAP, generator)
-    return reorder(
-        tiles, torch.rand(len(tiles), TILES, generator=generator).argsort(1).to(tiles.device, non_blocking=True)
-    )
+    return reorder(tiles, sent(torch.rand(len(tiles), TILES, generator=generator).argsort(1), tiles))
 
 
 class PuzzleHead(nn.Module):

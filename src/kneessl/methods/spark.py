@@ -12,6 +12,7 @@ from kneessl.methods.settings import require_share, require_whole
 from kneessl.nets.decoder import LightDecoder
 from kneessl.nets.masked import PATCH, cut, enlarge, masked_maps, masked_norm
 from kneessl.views.inputs import ViewMaker
+from kneessl.views.resample import sent
 
 CHANNELS = (512, 256, 128, 64)
 """Of ResNet-18's feature maps, from coarse to fine."""
@@ -73,7 +74,7 @@ class SparK(Method):
         ]
         shape, grid = (len(slices), -1, PATCH * PATCH), visible.shape[1:]
         painted, patches = (cut(x, *grid).reshape(shape) for x in (self.decoder(whole), slices))
-        visible = visible.flatten(1).to(view.device, non_blocking=True)
+        visible = sent(visible.flatten(1), view)
         loss = objectives.masked_mse(painted, patches, ~visible)
         embeddings = maps[0].detach().sum((2, 3)) / visible.sum(1, keepdim=True)
         return Outcome(loss, embeddings)

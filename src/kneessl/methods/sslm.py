@@ -11,6 +11,7 @@ from kneessl.nets.sslm import SSLMEncoder
 from kneessl.views.affine import affine
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.puzzle import Puzzle, random_permutations
+from kneessl.views.resample import sent
 
 PATCH, GAP = 64 / 85, 9 / 85
 """The authors' tile and largest offset, of a cell of 85 pixels."""
@@ -37,7 +38,7 @@ def distort(tiles: Tensor, generator: torch.Generator) -> Tensor:
         The same shape, from 0 to 1.
     """
     flat = tiles.flatten(0, 1)[:, None]
-    n, device = len(flat), tiles.device
+    n = len(flat)
 
     def one_of(values: Tensor, *shape: int) -> Tensor:
         return values[torch.randint(len(values), (n, *shape), generator=generator)]
@@ -45,14 +46,9 @@ def distort(tiles: Tensor, generator: torch.Generator) -> Tensor:
     degrees, shift, scale = one_of(DEGREES), one_of(SHIFTS, 2) * tiles.shape[-1], one_of(SCALES)
     factor = torch.where(torch.rand(n, generator=generator) < 0.5, one_of(BRIGHTNESS), torch.ones(n))
     noise = NOISE * torch.randn(flat.shape, generator=generator)
-    moved = affine(
-        flat,
-        degrees.to(device, non_blocking=True),
-        shift.to(device, non_blocking=True),
-        scale.to(device, non_blocking=True),
-    )
-    brightened = (moved * factor.to(device, non_blocking=True)[:, None, None, None]).clamp(0, 1)
-    return (brightened + noise.to(device, non_blocking=True)).clamp(0, 1).view_as(tiles)
+    moved = affine(flat, sent(degrees, flat), sent(shift, flat), sent(scale, flat))
+    brightened = (moved * sent(factor, flat)[:, None, None, None]).clamp(0, 1)
+    return (brightened + sent(noise, flat)).clamp(0, 1).view_as(tiles)
 
 
 class SSLM(Method):

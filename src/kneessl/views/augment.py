@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kneessl.errors import UserError
 from kneessl.views.colour import ColourDraw, blend, brighten, draw_order, jitter, to_grey
-from kneessl.views.resample import blur_matrix, resize_matrix, separable, spread
+from kneessl.views.resample import blur_matrix, resize_matrix, sent, separable, spread
 
 REFERENCE_SIDE = 224
 """The side at which the thesis states its blur, in pixels; sigma and kernel scale with the actual side."""
@@ -163,21 +163,20 @@ def apply(slices: Tensor, params: Draw, size: int) -> Tensor:
     """
     if _in_colour(slices) != (params.colour is not None):
         raise ValueError("grey slices need draws without colour, and colour slices draws with it")
-    device = slices.device
-    top, left, height, width = params.box.to(device, non_blocking=True).unbind(1)
+    top, left, height, width = sent(params.box, slices).unbind(1)
     rows = resize_matrix(top, height, slices.shape[-2], size)
     columns = resize_matrix(left, width, slices.shape[-1], size)
-    columns = torch.where(params.flip.to(device, non_blocking=True)[:, None, None], columns.flip(1), columns)
+    columns = torch.where(sent(params.flip, slices)[:, None, None], columns.flip(1), columns)
     views = separable(slices.float() / 255, rows, columns).clamp_(0, 1)
     views = _jitter_grey(views, params) if params.colour is None else _jitter_colour(views, params, params.colour)
     blurred = params.sigma.nonzero()[:, 0]  # found on the CPU: the device need not be waited for
     if len(blurred):
         scale = size / REFERENCE_SIDE
         radius = round((BLUR_KERNEL - 1) / 2 * scale)
-        kernel = blur_matrix(params.sigma[blurred].to(device, non_blocking=True) * scale, radius, size)
-        where = blurred.to(device, non_blocking=True)
+        kernel = blur_matrix(sent(params.sigma[blurred], slices) * scale, radius, size)
+        where = sent(blurred, slices)
         views[where] = separable(views[where], kernel, kernel)
-    solarize = spread(params.solarize.to(device, non_blocking=True), views.dim())
+    solarize = spread(sent(params.solarize, slices), views.dim())
     return torch.where(solarize & (views >= 0.5), 1 - views, views)
 
 
@@ -189,7 +188,7 @@ def _jitter_grey(views: Tensor, params: Draw) -> Tensor:
     """Brightness and contrast in the drawn order, clamped to 0..1 after each, as torchvision does."""
 
     def column(values: Tensor) -> Tensor:
-        return spread(values.to(views.device, non_blocking=True), views.dim())
+        return spread(sent(values, views), views.dim())
 
     first, one = params.brightness_first, torch.ones_like(params.brightness)
     views = brighten(views, column(torch.where(first, params.brightness, one)))
@@ -201,7 +200,7 @@ def _jitter_colour(views: Tensor, params: Draw, colour: ColourDraw) -> Tensor:
     """The four operations of colour in the drawn order, then grayscale."""
     amounts = torch.stack([params.brightness, params.contrast, colour.saturation, colour.hue], dim=1)
     views = jitter(views, amounts, colour.order)
-    where = colour.grayscale.nonzero()[:, 0].to(views.device, non_blocking=True)
+    where = sent(colour.grayscale.nonzero()[:, 0], views)
     views[where] = to_grey(views[where]).expand(-1, -1, 3, -1, -1)
     return views
 

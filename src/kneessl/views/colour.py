@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kneessl.views.resample import spread
+from kneessl.views.resample import sent, spread
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def jitter(pictures: Tensor, amounts: Tensor, order: Tensor) -> Tensor:
     numbers = range(len(OPERATIONS))
     groups = [(i, ((order[:, at] == i) & changes[:, i]).nonzero()[:, 0]) for at in numbers for i in numbers]
     sizes = [len(rows) for _, rows in groups]
-    where = torch.cat([rows for _, rows in groups]).to(pictures.device, non_blocking=True).split(sizes)
-    by = torch.cat([amounts[rows, i] for i, rows in groups]).to(pictures.device, non_blocking=True).split(sizes)
+    where = sent(torch.cat([rows for _, rows in groups]), pictures).split(sizes)
+    by = sent(torch.cat([amounts[rows, i] for i, rows in groups]), pictures).split(sizes)
     for (i, _), rows, amount in zip(groups, where, by, strict=True):
         if len(rows):
             pictures[rows] = OPERATIONS[i](pictures[rows], spread(amount, pictures.dim()))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kneessl.errors import UserError
+from kneessl.views.resample import sent
 
 GRID = 3
 TILES = GRID * GRID
@@ -91,7 +92,7 @@ def cut_tiles(pictures: Tensor, patch: float, gap: float, generator: torch.Gener
     cell = pictures.shape[2] // GRID
     side = max(1, round(cell * patch))
     farthest = min(round(cell * gap), cell - side)  # both rounded up might not fit
-    offset = torch.randint(farthest + 1, (2, n, TILES, 1), generator=generator).to(device, non_blocking=True)
+    offset = sent(torch.randint(farthest + 1, (2, n, TILES, 1), generator=generator), pictures)
     place = torch.arange(TILES, device=device)[:, None]
     start = torch.stack([place // GRID, place % GRID])[:, None] * cell + offset
     rows, columns = start + torch.arange(side, device=device)
@@ -129,6 +130,4 @@ class Puzzle:
         """`(n, side, side)` -> shuffled tiles `(n, 9, p, p)`, and which of `orders` each got, int64 `(n,)`."""
         tiles = cut_tiles(pictures, self.patch, self.gap, generator)
         labels = torch.randint(len(self.orders), (len(pictures),), generator=generator)
-        return reorder(tiles, self.orders[labels].to(tiles.device, non_blocking=True)), labels.to(
-            tiles.device, non_blocking=True
-        )
+        return reorder(tiles, sent(self.orders[labels], tiles)), sent(labels, tiles)

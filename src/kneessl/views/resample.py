@@ -55,6 +55,11 @@ def blur_matrix(sigma: Tensor, radius: int, size: int) -> Tensor:
     return matrix.scatter_add_(2, index.expand(len(sigma), -1, -1), kernel[:, None].expand(-1, size, -1)).float()
 
 
+def sent(values: Tensor, to: Tensor) -> Tensor:
+    """`values`, drawn on the CPU, on the device of `to`; the host does not wait until a GPU has done its work."""
+    return values.to(to.device, non_blocking=True)
+
+
 def spread(values: Tensor, dims: int) -> Tensor:
     """`(n, ...)` -> `(n, 1, ..., 1, ...)` of so many dimensions: each clip's own, for all its slices and channels."""
     return values[(slice(None), *[None] * (dims - values.dim()))]
