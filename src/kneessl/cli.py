@@ -126,6 +126,12 @@ COMMANDS = {
         "the same for knees: what a rare finding costs each arm",
         "kneessl prevalence knees --task acl --out runs/prevalence --preset quick",
     ),
+    "bench": Command(
+        "kneessl.bench:bench",
+        ("data",),
+        "how fast it trains and predicts here, and what the pipeline costs of it",
+        "kneessl bench knees --preset thesis",
+    ),
     "probe": Command(
         "kneessl.diagnosis.probe:probe",
         (),

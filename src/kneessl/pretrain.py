@@ -60,13 +60,20 @@ class Pretraining(L.LightningModule):
         self.warned = False
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
-        """uint8 clips `(B, S, 256, 256)` -> loss; the views depend on seed, epoch and batch alone."""
+        """uint8 clips `(B, S, 256, 256)` -> loss."""
+        return self.loss(*self.prepare(batch, batch_idx))
+
+    def prepare(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, ...]:
+        """Clips -> what the method takes, such as two views; they depend on seed, epoch and batch alone."""
         clips, _, _ = batch
         if self.by_slice:  # without pooling, a slice is a clip of one
             clips = clips.flatten(0, 1)[:, None]
         generator = seeded(self.seed, self.current_epoch, batch_idx)
         with torch.autocast(clips.device.type, enabled=False):
-            inputs = self.method.inputs(clips, self.make_view, generator)
+            return self.method.inputs(clips, self.make_view, generator)
+
+    def loss(self, *inputs: Tensor) -> Tensor:
+        """The method's, of what `prepare` made; its embeddings are kept for the collapse watch."""
         loss, embeddings, partners = self.method(*inputs)
         self.watched.append((embeddings, partners))
         if sum(len(e) for e, _ in self.watched[1:]) >= WATCHED:
@@ -76,6 +83,10 @@ class Pretraining(L.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """After a real optimiser step, never after a mere micro-batch, the method follows up."""
         super().optimizer_step(*args, **kwargs)
+        self.after_step()
+
+    def after_step(self) -> None:
+        """What the method does once its weights have moved."""
         self.method.after_step(self.trainer.global_step / self.trainer.estimated_stepping_batches)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

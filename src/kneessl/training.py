@@ -8,8 +8,9 @@ import math
 import platform
 import resource
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,8 @@ from kneessl.files import write_text
 from kneessl.views.preprocess import Preprocessing
 
 Precision = Literal["auto", "float32", "bf16"]
+LightningPrecision = Literal["32-true", "bf16-mixed"]
+_watchers: ContextVar[tuple[L.Callback, ...]] = ContextVar("watchers", default=())
 
 
 def open_run(out: Path, settings: Mapping[str, Any], resume: bool) -> Path | None:
@@ -159,7 +162,7 @@ def data_hash(folder: ExamFolder, split: str, plane: str, exams: list[str]) -> s
     return digest.hexdigest()
 
 
-def lightning_precision(precision: Precision) -> Literal["32-true", "bf16-mixed"]:
+def lightning_precision(precision: Precision) -> LightningPrecision:
     """Lightning's word for it; "auto" takes bf16 where the hardware multiplies it fast."""
     if precision == "auto":
         cpu = torch.cpu.get_capabilities()
@@ -174,6 +177,16 @@ def seeded(*numbers: int) -> torch.Generator:
     """A CPU generator whose draws depend on `numbers` (seed, epoch, batch) alone."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+@contextmanager
+def watched(*callbacks: L.Callback) -> Iterator[None]:
+    """Let callbacks go along with every training that begins inside: so that `kneessl bench` times the real one."""
+    token = _watchers.set(callbacks)
+    try:
+        yield
+    finally:
+        _watchers.reset(token)
 
 
 def fit(
@@ -223,7 +236,7 @@ def fit(
         precision=lightning_precision(precision),
         accumulate_grad_batches=accumulate,
         devices=1,
-        callbacks=[stop, log, ProgressBar(title, exams_per_epoch, unit), Saver(out, pause)],
+        callbacks=[stop, log, ProgressBar(title, exams_per_epoch, unit), Saver(out, pause), *_watchers.get()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

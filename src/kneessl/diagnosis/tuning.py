@@ -125,12 +125,18 @@ class FineTuning(L.LightningModule):
         return self.averaged or self.classifier
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
-        """uint8 clips `(B, S, 256, 256)`, their indices and places -> loss; chance by seed, epoch and batch alone."""
+        """uint8 clips `(B, S, 256, 256)`, their indices and places -> loss."""
+        return self.loss(*self.prepare(batch, batch_idx))
+
+    def prepare(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same batch -> what the network sees, places and labels; chance by seed, epoch and batch alone."""
         clips, index, where = batch
         with torch.autocast(clips.device.type, enabled=False):
-            inputs = self.inputs(clips, seeded(self.seed, self.current_epoch, batch_idx))
-        logits = self.classifier(inputs, where).float()
-        return self.objective(logits, self.labels[index])
+            return self.inputs(clips, seeded(self.seed, self.current_epoch, batch_idx)), where, self.labels[index]
+
+    def loss(self, inputs: Tensor, where: Tensor, labels: Tensor) -> Tensor:
+        """Of what `prepare` made."""
+        return self.objective(self.classifier(inputs, where).float(), labels)
 
     def inputs(self, clips: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 `(B, S, 256, 256)` -> what the network sees, `(B, S, size, size)`: a view, or the recipe's changes."""
@@ -148,6 +154,10 @@ class FineTuning(L.LightningModule):
                     module.eval()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """A batch is an optimiser step here."""
+        self.after_step()
+
+    def after_step(self) -> None:
         """Move the average, by more at first, so that it forgets where it began; batch-norm statistics are the last."""
         if self.averaged is not None:
             step = self.trainer.global_step
