@@ -159,8 +159,8 @@ def time_prediction(folder: ExamFolder, run: Path, rounds: int, seconds: float) 
         return [whole_clip(model, series(exam, model)) for model in planes]
 
     def bare(ready: Iterable[tuple[Tensor, Tensor]]) -> None:
-        for model, clip in zip(planes, ready, strict=True):
-            model.classifier(*clip)
+        for model, (clip, where) in zip(planes, ready, strict=True):
+            model.classifier.head(model.maps(clip), where)
 
     first = clips(exams[0])
     timing.count(1, [clip for clip, _ in first], lambda: bare(first))
@@ -185,9 +185,9 @@ def time_prediction(folder: ExamFolder, run: Path, rounds: int, seconds: float) 
             with stage("read"):
                 slices = np.array(series(chosen[0], model))
             with stage("augment"):
-                clip = whole_clip(model, slices)
+                clip, where = whole_clip(model, slices)
             with stage("forward"):
-                model.classifier(*clip)
+                model.classifier.head(model.maps(clip), where)
     return summary("predict", timing, "32-true", steps)
 
 

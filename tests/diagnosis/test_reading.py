@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kneessl.diagnosis.classifier import Classifier, build_classifier
+from kneessl.diagnosis.classifier import build_classifier
 from kneessl.diagnosis.explain import explain
 from kneessl.diagnosis.heads import HEADS
 from kneessl.diagnosis.model import PlaneModel
@@ -33,13 +33,13 @@ def series():
 def passes(monkeypatch):
     """An item each time that an encoder is asked: whether it keeps gradients."""
     counted = []
-    maps = Classifier.maps
+    maps = PlaneModel.maps
 
     def counting(self, clips):
         counted.append(torch.is_grad_enabled())
         return maps(self, clips)
 
-    monkeypatch.setattr(Classifier, "maps", counting)
+    monkeypatch.setattr(PlaneModel, "maps", counting)
     return counted
 
 
@@ -73,7 +73,7 @@ def test_features_are_the_mean_of_the_kept_slices_maps_and_do_not_shift(series, 
     assert clip.shape[1] == 5
     with torch.no_grad():
         maps = model.classifier.encoder.maps(clip[0, :, None]).double().numpy()
-    np.testing.assert_allclose(features, maps.mean((0, 2, 3)), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(features, maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
     assert np.ptp(features) > 0
     assert np.array_equal(read_series(replace(model, tta=True), series).features, features)
 

@@ -43,7 +43,7 @@ def explain(model: PlaneModel, series: np.ndarray, task: str) -> Explanation:
         task: One of the model's.
     """
     clip, where = whole_clip(model, series)
-    return explanations(model, model.classifier.maps(clip), where, len(series), [task])[task]
+    return explanations(model, model.maps(clip), where, len(series), [task])[task]
 
 
 @torch.no_grad()

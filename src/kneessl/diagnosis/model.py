@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from kneessl.diagnosis.classifier import Classifier, build_classifier
 from kneessl.diagnosis.locked import WEIGHTS, Decisions, digest_of, files_sha256, read_decisions, read_familiarity
 from kneessl.errors import UserError
 from kneessl.evaluation.familiarity import Familiarity
 from kneessl.exams.folder import PLANES, Plane
+from kneessl.nets.encoder import each_slice
+from kneessl.nets.onnx_maps import Maps, onnx_maps
 from kneessl.training import read_record
 from kneessl.views.preprocess import Preprocessing
 
@@ -31,6 +35,15 @@ class PlaneModel:
     """What its training exams look like to it; None where it was trained without folds."""
     synthetic: bool | None = None
     """Whether it was trained on a phantom; None where an older run does not say."""
+
+    def maps(self, clips: Tensor) -> Tensor:
+        """As `Classifier.maps` of grey clips, by the fastest way that there is on this machine."""
+        fast = self._fast_maps
+        return self.classifier.maps(clips) if fast is None else fast(each_slice(clips)).unflatten(0, clips.shape[:2])
+
+    @cached_property
+    def _fast_maps(self) -> Maps | None:
+        return onnx_maps(self.classifier.encoder)
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,11 @@ class Pass:
 def forward(model: PlaneModel, series: np.ndarray) -> Pass:
     """Send one series, uint8 `(slices, 256, 256)`, through a network; with tta, once more for each further shift."""
     clip, where = whole_clip(model, series)
-    maps = model.classifier.maps(clip)
+    maps = model.maps(clip)
     found = [model.classifier.head(maps, where)]
     for shift in SHIFTS[1:] if model.tta else ():
-        found.append(model.classifier(*whole_clip(model, series, shift)))
+        clip, moved_where = whole_clip(model, series, shift)
+        found.append(model.classifier.head(model.maps(clip), moved_where))
     return Pass(maps, where, torch.cat(found).double().mean(0).cpu().numpy())
 
 

@@ -75,7 +75,7 @@ class SliceEncoder(nn.Module):
         """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32, or / 8, rounded up."""
         t = self.trunk
         weight = t.conv1.weight.sum(1, keepdim=True) if slices.shape[1] == 1 else t.conv1.weight
-        x = F.conv2d(slices, weight, stride=t.conv1.stride, padding=t.conv1.padding)
+        x = F.conv2d(slices, weight, t.conv1.bias, t.conv1.stride, t.conv1.padding)
         x = t.act(t.bn1(x))
         if not t.no_max_pool:
             x = t.maxpool(x)

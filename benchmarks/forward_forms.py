@@ -1,0 +1,162 @@
+"""The bare forward pass of one exam in every form at hand: `python benchmarks/forward_forms.py [--rounds 7]`.
+
+ResNet-18 on `--planes` series of `--slices` slices at 224 pixels, as prediction sees them. The forms take turns in one
+process; medians. OpenVINO takes part where `pip install --no-deps openvino` has brought it. Every form's maps are
+compared with PyTorch's in float32.
+"""
+
+import argparse
+import datetime
+import io
+import os
+import statistics
+import time
+from collections.abc import Callable
+from copy import deepcopy
+
+import numpy as np
+import torch
+import torch._inductor.config
+from torch import Tensor, nn
+
+from kneessl.nets.encoder import ClipEncoder, SliceEncoder
+from kneessl.training import describe_machine
+
+SIZE = 224
+Form = Callable[[Tensor], Tensor]
+
+
+def encoder() -> SliceEncoder:
+    """With statistics and scales of batch norm that folding would not get right by chance."""
+    torch.manual_seed(0)
+    slices = ClipEncoder("max").slices
+    for module in slices.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.normal_(module.running_mean, std=0.1)
+    return slices.eval().requires_grad_(False)
+
+
+def in_chunks(form: Form, size: int) -> Form:
+    return lambda x: torch.cat([form(part) for part in x.split(size)])
+
+
+def in_bf16(form: Form) -> Form:
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return form(x).float()
+
+    return run
+
+
+def folded(slices: SliceEncoder) -> SliceEncoder:
+    """Batch norm inside the convolutions before it."""
+    slices = deepcopy(slices)
+    for block in slices.trunk.modules():
+        for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):
+            parts = dict(block.named_children())
+            if isinstance(parts.get(norm), nn.BatchNorm2d) and isinstance(parts.get(conv), nn.Conv2d):
+                setattr(block, conv, nn.utils.fusion.fuse_conv_bn_eval(parts[conv], parts[norm]))
+                setattr(block, norm, nn.Identity())
+    return slices.to(memory_format=torch.channels_last)
+
+
+class Plain(nn.Module):
+    """The encoder with a first convolution of one channel, for exporters."""
+
+    def __init__(self, slices: SliceEncoder) -> None:
+        super().__init__()
+        self.slices = deepcopy(slices).to(memory_format=torch.contiguous_format)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.slices(x)
+
+
+def onnx_model(slices: SliceEncoder) -> bytes:
+    file = io.BytesIO()
+    program = torch.onnx.export(
+        Plain(slices), (torch.zeros(2, 1, SIZE, SIZE),), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=1024)},),
+        verbose=False,
+    )  # fmt: skip
+    program.save(file)
+    return file.getvalue()
+
+
+def onnxruntime_form(model: bytes, threads: int) -> Form:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def openvino_form(model: bytes, threads: int) -> Form:
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
+    return lambda x: torch.from_numpy(np.array(compiled(x.numpy())[0]))
+
+
+def forms(threads: int) -> dict[str, Form]:
+    slices = encoder()
+    fused, model = folded(slices), onnx_model(slices)
+    with torch._inductor.config.patch(freezing=True):
+        compiled = torch.compile(fused, dynamic=False)
+        compiled(torch.zeros(30, 1, SIZE, SIZE))
+    scripted = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(fused, torch.zeros(30, 1, SIZE, SIZE))))
+    found: dict[str, Form] = {
+        "PyTorch": slices,
+        "PyTorch, contiguous": deepcopy(slices).to(memory_format=torch.contiguous_format),
+        "PyTorch, batch norm folded": fused,
+        "PyTorch, bf16": in_bf16(slices),
+        "torch.compile, batch norm folded": compiled,
+        "TorchScript": scripted,
+        "TorchScript, 5 slices at a time": in_chunks(scripted, 5),
+        "ONNX Runtime": onnxruntime_form(model, threads),
+    }
+    try:
+        found["OpenVINO"] = openvino_form(model, threads)
+    except ImportError:
+        print("OpenVINO is not installed")
+    for size in (1, 2, 5, 10):
+        found[f"PyTorch, batch norm folded, {size} slices at a time"] = in_chunks(fused, size)
+        found[f"ONNX Runtime, {size} slices at a time"] = in_chunks(found["ONNX Runtime"], size)
+        if "OpenVINO" in found:
+            found[f"OpenVINO, {size} slices at a time"] = in_chunks(found["OpenVINO"], size)
+    return found
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--planes", type=int, default=3)
+    parser.add_argument("--slices", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    x = torch.randn(args.slices, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    ready = forms(torch.get_num_threads())
+    right = ready["PyTorch"](x)
+    errors = {name: float((form(x) - right).abs().max() / right.abs().max()) for name, form in ready.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in ready}
+    for _ in range(args.rounds):
+        for name, form in ready.items():
+            start = time.perf_counter()
+            for _ in range(args.planes):
+                form(x)
+            seconds[name].append(time.perf_counter() - start)
+    print("| form | s an exam (range) | largest error |\n|---|---|---|")
+    for name in sorted(ready, key=lambda name: statistics.median(seconds[name])):
+        low, high = min(seconds[name]), max(seconds[name])
+        print(f"| {name} | {statistics.median(seconds[name]):.2f} ({low:.2f} to {high:.2f}) | {errors[name]:.0e} |")
+    print(f"\n{args.planes} x {args.slices} slices; {describe_machine()} of {os.cpu_count()}, PyTorch "
+          f"{torch.__version__}, {args.rounds} rounds, {datetime.date.today()}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
