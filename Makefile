@@ -1,12 +1,14 @@
-# make demo | make test | make lint | make real-knee: each sets up everything that it needs, once.
+# make demo | make test | make lint | make real-knee | make peers: each sets up everything that it needs, once.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+INSTALL := -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PIP := $(BIN)/python $(INSTALL)
+PEERS := .venv-peers
 KNEES ?= ../shared/data
 
-.PHONY: demo test lint real-knee setup clean
+.PHONY: demo test lint real-knee peers setup clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -30,5 +32,15 @@ lint: $(READY)
 real-knee: $(READY)
 	$(BIN)/python benchmarks/real_knee.py $(KNEES)
 
+peers: $(PEERS)/.ready
+	$(PEERS)/bin/python benchmarks/peers/peers.py
+
+$(PEERS)/.ready: pyproject.toml constraints.txt benchmarks/peers/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python $(INSTALL) "torch==2.13.0"
+	$(PEERS)/bin/python $(INSTALL) -e .
+	$(PEERS)/bin/python $(INSTALL) --no-deps -r benchmarks/peers/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(PEERS) runs
