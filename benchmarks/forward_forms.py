@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder
+from kneessl.nets.onnx_maps import onnx_maps, resnet_model
 from kneessl.training import describe_machine
 
 SIZE = 224
@@ -36,10 +38,6 @@ def encoder() -> SliceEncoder:
             nn.init.uniform_(module.running_var, 0.5, 2.0)
             nn.init.normal_(module.running_mean, std=0.1)
     return slices.eval().requires_grad_(False)
-
-
-def in_chunks(form: Form, size: int) -> Form:
-    return lambda x: torch.cat([form(part) for part in x.split(size)])
 
 
 def in_bf16(form: Form) -> Form:
@@ -62,38 +60,6 @@ def folded(slices: SliceEncoder) -> SliceEncoder:
     return slices.to(memory_format=torch.channels_last)
 
 
-class Plain(nn.Module):
-    """The encoder with a first convolution of one channel, for exporters."""
-
-    def __init__(self, slices: SliceEncoder) -> None:
-        super().__init__()
-        self.slices = deepcopy(slices).to(memory_format=torch.contiguous_format)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.slices(x)
-
-
-def onnx_model(slices: SliceEncoder) -> bytes:
-    file = io.BytesIO()
-    program = torch.onnx.export(
-        Plain(slices), (torch.zeros(2, 1, SIZE, SIZE),), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=1024)},),
-        verbose=False,
-    )  # fmt: skip
-    program.save(file)
-    return file.getvalue()
-
-
-def onnxruntime_form(model: bytes, threads: int) -> Form:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
-
-
 def openvino_form(model: bytes, threads: int) -> Form:
     import openvino
 
@@ -103,32 +69,24 @@ def openvino_form(model: bytes, threads: int) -> Form:
     return lambda x: torch.from_numpy(np.array(compiled(x.numpy())[0]))
 
 
-def forms(threads: int) -> dict[str, Form]:
-    slices = encoder()
-    fused, model = folded(slices), onnx_model(slices)
+def forms(threads: int, shape: tuple[int, ...]) -> dict[str, Form]:
+    slices, example = encoder(), torch.zeros(shape)
     with torch._inductor.config.patch(freezing=True):
-        compiled = torch.compile(fused, dynamic=False)
-        compiled(torch.zeros(30, 1, SIZE, SIZE))
-    scripted = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(fused, torch.zeros(30, 1, SIZE, SIZE))))
+        compiled = torch.compile(deepcopy(slices))
+        compiled(example)
     found: dict[str, Form] = {
-        "PyTorch": slices,
+        "PyTorch, as it is trained": slices,
         "PyTorch, contiguous": deepcopy(slices).to(memory_format=torch.contiguous_format),
-        "PyTorch, batch norm folded": fused,
+        "PyTorch, batch norm folded": folded(slices),
         "PyTorch, bf16": in_bf16(slices),
-        "torch.compile, batch norm folded": compiled,
-        "TorchScript": scripted,
-        "TorchScript, 5 slices at a time": in_chunks(scripted, 5),
-        "ONNX Runtime": onnxruntime_form(model, threads),
+        "torch.compile, frozen": compiled,
+        "TorchScript, frozen": torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(slices, example))),
+        "ONNX Runtime (kneessl predict)": cast(Form, onnx_maps(slices)),
     }
     try:
-        found["OpenVINO"] = openvino_form(model, threads)
+        found["OpenVINO"] = openvino_form(resnet_model(slices), threads)
     except ImportError:
         print("OpenVINO is not installed")
-    for size in (1, 2, 5, 10):
-        found[f"PyTorch, batch norm folded, {size} slices at a time"] = in_chunks(fused, size)
-        found[f"ONNX Runtime, {size} slices at a time"] = in_chunks(found["ONNX Runtime"], size)
-        if "OpenVINO" in found:
-            found[f"OpenVINO, {size} slices at a time"] = in_chunks(found["OpenVINO"], size)
     return found
 
 
@@ -140,8 +98,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     x = torch.randn(args.slices, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    ready = forms(torch.get_num_threads())
-    right = ready["PyTorch"](x)
+    ready = forms(torch.get_num_threads(), x.shape)
+    right = ready["PyTorch, as it is trained"](x)
     errors = {name: float((form(x) - right).abs().max() / right.abs().max()) for name, form in ready.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ready}
     for _ in range(args.rounds):

@@ -53,6 +53,13 @@ def test_a_prediction_is_timed_over_whole_exams(knees, tmp_path, capsys):
     assert found["stages"]["backward"] == 0
 
 
+def test_without_a_model_random_weights_are_timed_for_every_plane_there_is(tmp_path, capsys):
+    for plane in ("sagittal", "axial"):
+        write_series(tmp_path, "valid", plane, "0000", np.zeros((3, 256, 256), np.uint8))
+    found = measure(capsys, tmp_path, of="predict", finetune={"size": 32})
+    assert found["pipeline_views_per_s"] / found["pipeline_exams_per_s"] == pytest.approx(6)
+
+
 def test_the_table_says_what_was_measured(knees, capsys):
     bench(knees, pretrain=PRETRAIN, rounds=1, seconds=1e-6)
     out = capsys.readouterr().out
@@ -70,7 +77,7 @@ def test_nothing_is_left_behind(knees, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("kwargs", "said"),
     [
-        ({"of": "predict"}, "--model"),
+        ({"of": "predict", "finetune": {"sizes": 1}}, "sizes"),
         ({"rounds": 0}, "rounds is 0"),
         ({"seconds": float("nan")}, "seconds is nan"),
         ({"pretrain": {"out": "x"}}, "out is not to be set here"),
@@ -88,7 +95,7 @@ def test_a_model_whose_planes_no_exam_has_is_refused(knees, tmp_path):
     finetune(knees, "acl", tmp_path / "model", **FINETUNE)
     other = tmp_path / "other"
     write_series(other, "valid", "coronal", "0000", np.zeros((3, 256, 256), np.uint8))
-    with pytest.raises(UserError, match="no valid exam with all planes"):
+    with pytest.raises(UserError, match="no exam in valid with sagittal"):
         bench(other, of="predict", model=tmp_path / "model")
 
 

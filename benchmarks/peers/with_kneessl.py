@@ -9,7 +9,7 @@ from workload import DIM, HIDDEN, Arm, Clock, Workload, drive
 from kneessl.methods import METHODS, MethodName, make_method
 from kneessl.optimizers import default_lr
 from kneessl.pretrain import Pretraining
-from kneessl.training import fit, seeded
+from kneessl.training import fit
 from kneessl.views.augment import T_PRIME, T
 from kneessl.views.inputs import ViewMaker
 
@@ -47,12 +47,8 @@ def train(workload: Workload, module: Timed, clock: Clock) -> None:
 
 
 def load(workload: Workload, module: Timed, clock: Clock) -> None:
-    generator = seeded(0)
-
     def make_views(batch: tuple[torch.Tensor, ...]) -> None:
-        clips = batch[0].to(workload.device, non_blocking=True)
-        if module.by_slice:
-            clips = clips.flatten(0, 1)[:, None]
-        module.method.inputs(clips, module.make_view, generator)
+        clips, *rest = (part.to(workload.device, non_blocking=True) for part in batch)
+        module.prepare((clips, *rest), 0)
 
     drive(workload.loader, make_views, clock)

@@ -5,7 +5,7 @@ import math
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kneessl import cli
+from kneessl.diagnosis.classifier import build_classifier
 from kneessl.diagnosis.model import PlaneModel, load_model
 from kneessl.diagnosis.predict import forward, whole_clip
 from kneessl.errors import UserError
-from kneessl.exams.folder import ExamFolder, Plane
+from kneessl.exams.folder import PLANES, ExamFolder, Plane
 from kneessl.files import write_text
 from kneessl.jobs import OWN_OF_FINETUNE, OWN_OF_PRETRAIN, Words, check_settings
 from kneessl.methods import MethodName
@@ -36,6 +37,7 @@ from kneessl.training import (
     require_positive,
     watched,
 )
+from kneessl.views.preprocess import Preprocessing
 
 Of = Literal["pretrain", "finetune", "predict"]
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -102,7 +104,7 @@ def bench(
         method: Of pre-training.
         task: Of fine-tuning.
         plane: To learn from.
-        model: Run folder of `kneessl finetune` or `kneessl fuse`, for predict.
+        model: Run folder of `kneessl finetune` or `kneessl fuse`, for predict; by default, random weights a plane.
         pretrain: Settings of pre-training, as `kneessl pretrain --help` lists them.
         finetune: Settings of fine-tuning, as `kneessl finetune --help` lists them.
         rounds: How often pipeline and bare steps alternate.
@@ -111,9 +113,12 @@ def bench(
     """
     require_positive({"rounds": rounds, "seconds": seconds}, "rounds", "seconds")
     if of == "predict":
+        folder = ExamFolder(data)
         if model is None:
-            raise UserError("predict needs a model to predict with; name its run folder with --model")
-        found = time_prediction(ExamFolder(data), model, rounds, seconds)
+            planes = untrained(folder, finetune or {})
+        else:
+            planes = list(load_model(model).planes.values())
+        found = time_prediction(folder, planes, rounds, seconds)
     elif of == "pretrain":
         found = time_training(of, data, pretrain or {}, ["--method", method, "--plane", plane], rounds, seconds)
     else:
@@ -138,17 +143,38 @@ def time_training(of: Of, data: Path, settings: Mapping[str, Any], own: Words, r
     return summary(of, stopwatch.timing, lightning_precision(precision), stopwatch.steps)
 
 
+def untrained(folder: ExamFolder, settings: Mapping[str, Any]) -> list[PlaneModel]:
+    """Random weights for each plane that the valid split has: as fast as any others.
+
+    Raises:
+        UserError: a setting of fine-tuning is wrong.
+    """
+    wanted = check_settings("finetune", settings, OWN["finetune"])
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    preprocessing = Preprocessing(wanted.size, wanted.field, wanted.depth)
+    return [
+        PlaneModel(
+            build_classifier(wanted.network or "resnet18", wanted.head, 1, {}).to(device).eval(), ("any",), plane,
+            preprocessing, wanted.tta,
+        )
+        for plane in PLANES
+        if folder.exams("valid", plane)
+    ]  # fmt: skip
+
+
 @torch.no_grad()
-def time_prediction(folder: ExamFolder, run: Path, rounds: int, seconds: float) -> Bench:
+def time_prediction(folder: ExamFolder, planes: Sequence[PlaneModel], rounds: int, seconds: float) -> Bench:
     """Predict exams of the valid split that have all planes of a model, one after the other.
 
     Raises:
-        UserError: no such model, or no such exam.
+        UserError: there is no such exam.
     """
-    planes = list(load_model(run).planes.values())
-    exams = sorted(set.intersection(*(set(folder.exams("valid", model.plane)) for model in planes)))
+    known = [set(folder.exams("valid", model.plane)) for model in planes]
+    exams = sorted(set.intersection(*known)) if known else []
     if not exams:
-        raise UserError(f"{folder.root} has no valid exam with all planes of {run}; name the exam folder of its planes")
+        named = ", ".join(model.plane for model in planes) or "any plane"
+        raise UserError(f"{folder.root} has no exam in valid with {named}; name another exam folder or --model")
     timing = Timing(next(planes[0].classifier.parameters()).device)
     clock = timing.clock
 
