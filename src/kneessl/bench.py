@@ -189,7 +189,10 @@ def time_prediction(folder: ExamFolder, planes: Sequence[PlaneModel], rounds: in
             model.classifier.head(model.maps(clip), where)
 
     first = clips(exams[0])
-    timing.count(1, [clip for clip, _ in first], lambda: bare(first))
+    in_pytorch = [
+        lambda model=model, clip=clip: model.classifier(*clip) for model, clip in zip(planes, first, strict=True)
+    ]
+    timing.count(1, [clip for clip, _ in first], lambda: [run() for run in in_pytorch])
     start = clock.now()
     bare(first)
     steps = max(1, round(seconds / (clock.now() - start)))
