@@ -217,7 +217,7 @@ class Parser(jsonargparse.ArgumentParser):
 def uncollected() -> Iterator[None]:
     """No garbage collection while modules are imported, nor later of what they made: a seventh of the time goes there.
 
-    They make half a million objects, all of which stay. What was garbage before is collected first, and not kept with them.
+    They make half a million objects, all of which stay. What was garbage before is collected first, not kept with them.
     """
     gc.collect()
     gc.disable()
