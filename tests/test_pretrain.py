@@ -25,6 +25,7 @@ from kneessl.views.augment import T_PRIME, T
 from kneessl.views.clips import EpochSampler, ignore_interrupt
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.preprocess import Preprocessing
+from kneessl.views.store import ResidentSlices
 
 TINY = {"slices": 2, "size": 32, "batch": 4, "epochs": 3, "warmup_epochs": 1}
 HEADS = {"hidden": 16, "dim": 8}
@@ -80,6 +81,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(unbroken, kne
     tiny(knees, tmp_path / "other", seed=1)
     with pytest.raises(AssertionError):
         assert_equal_weights(unbroken, tmp_path / "other")
+
+
+def test_series_held_on_the_device_give_the_weights_that_files_give(unbroken, knees, tmp_path, monkeypatch):
+    """As on a GPU with room for them; here the device is the CPU, and the lines that run are the same."""
+    gathered = []
+    gather = ResidentSlices.gather
+    monkeypatch.setattr(ResidentSlices, "gather", lambda *args: gathered.append(args) or gather(*args))
+    monkeypatch.setattr("kneessl.views.store.gpu_memory", lambda: (torch.device("cpu"), 10**9))
+    tiny(knees, tmp_path / "held")
+    assert len(gathered) == 9, "3 epochs of 3 batches"
+    assert_equal_weights(unbroken, tmp_path / "held")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])

@@ -210,7 +210,7 @@ def pretrain(
         raise UserError(f"warmup_epochs is {warmup_epochs}; it must be from 0 to less than epochs, which is {epochs}")
     preprocessing = Preprocessing(size, field, depth)
     clips = Clips(folder, "train", plane, exams, slices, seed, preprocessing)
-    loader = clip_loader(clips, range(len(exams)), batch, drop_last=True)
+    folder.require_readable("train", plane, exams)
     by_slice = (pool or METHODS[method].pools[0]) == "none"
     chosen = with_queue(method, settings or {}, len(exams) * (slices if by_slice else 1))
     watch = Probe(folder, plane, probe, preprocessing, epochs, probes) if probe else None
@@ -224,6 +224,7 @@ def pretrain(
         watch,
     )  # fmt: skip
     data_sha256 = data_hash(folder, "train", plane, exams)
+    loader = clip_loader(clips, range(len(exams)), batch, drop_last=True)
     rows = fit(
         module, loader, out, title=f"pre-train {method}", epochs=epochs, precision=precision, data=data_sha256,
         accumulate=accumulate, checkpoint=checkpoint,

@@ -305,7 +305,7 @@ def subgroups_of(answers: Answers, folder: ExamFolder, split: str, exams: Sequen
     found = {"laterality": [SIDES.get(line.laterality, "") if line else "" for line in known]}
     if np.isnan(spacing).all():
         series = zip(exams, planes, strict=True)
-        counts = np.array([len(folder.series(split, plane, exam)) for exam, plane in series], float)
+        counts = np.array([folder.slices(split, plane, exam) for exam, plane in series], float)
         found["slices in the series"] = thirds(counts, "{:.0f} to {:.0f}")
     else:
         found["distance of slices"] = thirds(spacing, "{:.1f} to {:.1f} mm")

@@ -213,7 +213,6 @@ def train(job: Job, classifier: Classifier, chosen: np.ndarray, out: Path, title
         clips: Clips = WholeSeries(job.folder, "train", job.plane, exams, job.seed, job.preprocessing)
     else:
         clips = Clips(job.folder, "train", job.plane, exams, recipe.slices, job.seed, job.preprocessing)
-    loader = clip_loader(clips, recipe.draws(truth).tolist(), recipe.batch)
     data_sha256 = data_hash(job.folder, "train", job.plane, exams)
     if job.frozen:
         rows = [{"seconds": fit_head(classifier, job.folder, job.plane, exams, truth, job.preprocessing)}]
@@ -223,6 +222,7 @@ def train(job: Job, classifier: Classifier, chosen: np.ndarray, out: Path, title
             calibrate(classifier.encoder, job.folder, job.plane, job.preprocessing)
         objective = BinaryLoss(truth, recipe)
         module = FineTuning(classifier, truth, objective, job.preprocessing, recipe, job.view, job.seed)
+        loader = clip_loader(clips, recipe.draws(truth).tolist(), recipe.batch)
         rows = fit(
             module, loader, out, title=title, epochs=recipe.epochs, precision=job.precision, data=data_sha256,
             checkpoint=checkpoint if checkpoint.is_file() else None,

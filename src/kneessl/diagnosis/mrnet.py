@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kneessl.exams.folder import SIDE, ExamFolder
 from kneessl.views.affine import affine
-from kneessl.views.clips import Clips, places
+from kneessl.views.clips import Clips
 from kneessl.views.preprocess import Preprocessing
 
 MOST_DEGREES = 25
@@ -40,11 +40,9 @@ class WholeSeries(Clips):
     ) -> None:
         super().__init__(folder, split, plane, exams, 0, seed, preprocessing)
 
-    def __getitem__(self, index: tuple[int, int, int]) -> tuple[Tensor, int, Tensor]:
-        _, i, _ = index
-        series = self.folder.series(self.split, self.plane, self.exams[i])
-        kept = np.arange(len(series))[self.preprocessing.middle(len(series))]
-        return torch.from_numpy(np.array(series[kept])), i, places(kept, len(series))
+    def choose(self, index: tuple[int, int, int], total: int) -> np.ndarray:
+        """All that are kept, whatever the index."""
+        return np.arange(total)[self.preprocessing.middle(total)]
 
 
 def class_weights(labels: np.ndarray) -> tuple[float, float]:

@@ -10,12 +10,13 @@ import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Literal, get_args
 
 import numpy as np
+from tqdm import tqdm
 
 from kneessl.errors import UserError
+from kneessl.exams.npy import open_npy, read_header
 from kneessl.files import replacing
 
 Plane = Literal["sagittal", "coronal", "axial"]
@@ -169,18 +170,24 @@ class ExamFolder:
         """
         path = self.path(split, plane, exam)
         volume = open_npy(path)
-        if volume.dtype != np.uint8:
-            raise UserError(f"{path} has dtype {volume.dtype}; a series is uint8 (import it with `kneessl import`)")
-        if volume.ndim != 3 or volume.shape[1:] != (SIDE, SIDE):
-            raise UserError(f"{path} has shape {volume.shape}; a series is (slices, {SIDE}, {SIDE})")
-        if volume.shape[0] == 0:
-            raise UserError(f"{path} has no slices")
+        _require_series(path, volume.shape, volume.dtype)
         return volume
+
+    def slices(self, split: str, plane: str, exam: str) -> int:
+        """How many slices a series has, by its file's header.
+
+        Raises:
+            UserError: as `series`.
+        """
+        path = self.path(split, plane, exam)
+        shape, dtype = read_header(path)
+        _require_series(path, shape, dtype)
+        return shape[0]
 
     def require_readable(self, split: str, plane: str, exams: Iterable[str]) -> None:
         """Raise what `series` raises, before long work begins, where one of these exams cannot be read."""
-        for exam in exams:
-            self.series(split, plane, exam)
+        for exam in tqdm(exams, desc="look at series", unit="exam", dynamic_ncols=True, leave=False, delay=2):
+            self.slices(split, plane, exam)
 
     def provenance(self) -> list[Provenance]:
         """The lines of `exams.csv`; none where no importer made the folder."""
@@ -196,6 +203,15 @@ class ExamFolder:
                 return [_provenance(row) for row in reader]
             except (TypeError, ValueError, AttributeError, csv.Error) as error:
                 raise UserError(f"{path}: a line does not fit its header {','.join(names)}") from error
+
+
+def _require_series(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if dtype != np.uint8:
+        raise UserError(f"{path} has dtype {dtype}; a series is uint8 (import it with `kneessl import`)")
+    if len(shape) != 3 or shape[1:] != (SIDE, SIDE):
+        raise UserError(f"{path} has shape {shape}; a series is (slices, {SIDE}, {SIDE})")
+    if shape[0] == 0:
+        raise UserError(f"{path} has no slices")
 
 
 def _read_labels(path: Path) -> str:
@@ -234,16 +250,6 @@ def _provenance(row: dict[str, Any]) -> Provenance:
         raise ValueError("too many or too few columns")
     values: dict[str, Any] = {name: float(text) if name.endswith("_mm") else text for name, text in row.items()}
     return Provenance(**values)
-
-
-def open_npy(path: Path) -> np.ndarray:
-    """Memory-map a `.npy` file, whatever its dtype and shape; pickled objects are refused."""
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
-        raise UserError(f"{path} is not a readable .npy file: damaged, cut short, or holding Python objects") from error
 
 
 def write_series(root: Path, split: str, plane: str, exam: str, volume: np.ndarray) -> None:

@@ -7,7 +7,8 @@ import nibabel
 import numpy as np
 
 from kneessl.errors import UserError
-from kneessl.exams.folder import PLANES, Plane, open_npy
+from kneessl.exams.folder import PLANES, Plane
+from kneessl.exams.npy import open_npy
 from kneessl.exams.stack import Stack, directions_of
 
 SUFFIXES = (".nii", ".nii.gz", ".npy")

@@ -21,7 +21,7 @@ def data_rows(folder: ExamFolder, plane: str, task: str | None) -> list[dict[str
         exams = folder.exams(split, plane)
         if not exams:
             continue
-        counts = [len(folder.series(split, plane, exam)) for exam in exams]
+        counts = [folder.slices(split, plane, exam) for exam in exams]
         row: dict[str, str | int | float] = {
             "split": split,
             f"{plane} exams": len(exams),

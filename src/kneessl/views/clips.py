@@ -1,8 +1,9 @@
-"""Clips: the slices sampled from a series, read from the memory map and nothing more."""
+"""Clips: the slices sampled from a series, read from the memory map and nothing more, or gathered on the device."""
 
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +11,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kneessl.exams.folder import ExamFolder
 from kneessl.views.preprocess import Preprocessing
+from kneessl.views.resample import sent
+from kneessl.views.store import ResidentSlices, hold_if_room
+
+T = TypeVar("T")
 
 
 def sample_slices(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -50,13 +55,37 @@ class Clips(Dataset[tuple[torch.Tensor, int, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.exams)
 
-    def __getitem__(self, index: tuple[int, int, int]) -> tuple[torch.Tensor, int, torch.Tensor]:
+    def choose(self, index: tuple[int, int, int], total: int) -> np.ndarray:
+        """Which slices an item has of a series of `total`: int64 `(count,)`."""
         epoch, i, repeat = index
-        series = self.folder.series(self.split, self.plane, self.exams[i])
-        kept = self.preprocessing.middle(len(series))
+        kept = self.preprocessing.middle(total)
         rng = np.random.default_rng([self.seed, epoch, i, repeat])
-        chosen = kept.start + sample_slices(kept.stop - kept.start, self.count, rng)
+        return kept.start + sample_slices(kept.stop - kept.start, self.count, rng)
+
+    def __getitem__(self, index: tuple[int, int, int]) -> tuple[torch.Tensor, int, torch.Tensor]:
+        _, i, _ = index
+        series = self.folder.series(self.split, self.plane, self.exams[i])
+        chosen = self.choose(index, len(series))
         return torch.from_numpy(series[chosen]), i, places(chosen, len(series))
+
+
+class ResidentClips(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
+    """The same clips, gathered on the device where their exams' slices lie: a batch at a time, and all of it there."""
+
+    def __init__(self, clips: Clips, slices: ResidentSlices) -> None:
+        self.clips, self.slices = clips, slices
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitems__(self, indices: Sequence[tuple[int, int, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The batch of these items of the clips."""
+        exams = [i for _, i, _ in indices]
+        totals = [self.slices.counts[i] for i in exams]
+        chosen = [self.clips.choose(index, total) for index, total in zip(indices, totals, strict=True)]
+        where = torch.stack([places(c, total) for c, total in zip(chosen, totals, strict=True)])
+        pixels = self.slices.gather(exams, chosen)
+        return pixels, sent(torch.tensor(exams), pixels), sent(where, pixels)
 
 
 class EpochSampler(Sampler[tuple[int, int, int]]):
@@ -89,7 +118,8 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
 def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: bool = False) -> DataLoader:
     """Batches of clips, uint8 `(batch, count, 256, 256)`, their exams' numbers and places; shuffled by the clips' seed.
 
-    On a GPU, worker processes read ahead into pinned memory; on a CPU the training process reads, which costs it least.
+    A GPU holds all slices where they fit, and a batch is a gather there; where they do not, worker processes read ahead
+    into pinned memory. On a CPU the training process reads, which costs it least. The batches are the same.
 
     Args:
         clips: What to draw from.
@@ -100,18 +130,28 @@ def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: boo
     Raises:
         UserError: a series cannot be read.
     """
-    clips.folder.require_readable(clips.split, clips.plane, clips.exams)
+    sampler = EpochSampler(indices, clips.seed)
+    held = hold_if_room(clips.folder, clips.split, clips.plane, clips.exams)
+    if held is not None:
+        return DataLoader(
+            ResidentClips(clips, held), batch_size=batch, sampler=sampler, drop_last=drop_last, collate_fn=as_it_is
+        )
     gpu = torch.cuda.is_available()
     return DataLoader(
         clips,
         batch_size=batch,
-        sampler=EpochSampler(indices, clips.seed),
+        sampler=sampler,
         drop_last=drop_last,
         num_workers=4 if gpu else 0,
         persistent_workers=gpu,
         pin_memory=gpu,
         worker_init_fn=ignore_interrupt,
     )
+
+
+def as_it_is(batch: T) -> T:
+    """A batch is whole already."""
+    return batch
 
 
 def ignore_interrupt(_worker: int) -> None:

@@ -1,16 +1,13 @@
 """Small colour pictures as clips of one slice, so that they are trained on by the same loop as exams."""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from kneessl.views.clips import EpochSampler
-
-T = TypeVar("T")
+from kneessl.views.clips import EpochSampler, as_it_is
 
 
 class PictureClips(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -48,8 +45,3 @@ def picture_loader(pixels: np.ndarray, batch: int, seed: int, drop_last: bool = 
         collate_fn=as_it_is,
         pin_memory=torch.cuda.is_available(),
     )
-
-
-def as_it_is(batch: T) -> T:
-    """A batch is whole already."""
-    return batch
