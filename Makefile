@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make real-knee | make peers: each sets up everything that it needs, once.
+# make demo | make test | make lint | make real-knee | make bench | make peers: each sets up everything that it needs, once.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PIP := $(BIN)/python $(INSTALL)
 PEERS := .venv-peers
 KNEES ?= ../shared/data
 
-.PHONY: demo test lint real-knee peers setup clean
+.PHONY: demo test lint real-knee bench peers setup clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -31,6 +31,17 @@ lint: $(READY)
 
 real-knee: $(READY)
 	$(BIN)/python benchmarks/real_knee.py $(KNEES)
+
+# The figures of docs/performance.md that need no GPU, but for the peers.
+BENCH := runs/bench
+bench: $(READY)
+	test -f $(BENCH)/exams.csv || $(BIN)/kneessl phantom $(BENCH) --exams 24 --acl 0.5 --seed 0
+	$(BIN)/kneessl bench $(BENCH) --preset thesis --pretrain.batch 2
+	$(BIN)/kneessl bench $(BENCH) --preset thesis --of finetune
+	$(BIN)/kneessl bench $(BENCH) --preset thesis --of predict
+	$(BIN)/python benchmarks/speed_ablation.py
+	$(BIN)/python benchmarks/forward_forms.py
+	$(BIN)/python benchmarks/scale.py
 
 peers: $(PEERS)/.ready
 	$(PEERS)/bin/python benchmarks/peers/peers.py
