@@ -16,7 +16,7 @@ from kneessl.distributed import everyones, gather
 from kneessl.errors import UserError
 from kneessl.evaluation.collapse import alignment, collapse_warning, effective_rank, feature_std, uniformity
 from kneessl.exams.folder import ExamFolder, Plane
-from kneessl.methods import METHODS, Method, MethodName, make_method
+from kneessl.methods import METHODS, Method, MethodName, make_method, with_queue
 from kneessl.nets.encoder import Pool, save_weights
 from kneessl.optimizers import OptimizerName, default_lr, make_optimizer, warmup_cosine
 from kneessl.probing import Probe
@@ -52,12 +52,8 @@ class Pretraining(L.LightningModule):
         super().__init__()
         self.method = method
         self.make_view, self.by_slice = make_view, by_slice
-        self.optimizer, self.lr, self.weight_decay, self.warmup_epochs = (
-            optimizer,
-            lr,
-            weight_decay,
-            warmup_epochs,
-        )
+        self.optimizer, self.lr = optimizer, lr
+        self.weight_decay, self.warmup_epochs = weight_decay, warmup_epochs
         self.seed, self.out, self.probe = seed, out, probe
         self.watched: list[tuple[Tensor, Tensor | None]] = []
         self.warned = False
@@ -90,10 +86,7 @@ class Pretraining(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def epoch_facts(self) -> dict[str, float]:
-        """Collapse watch over the epoch's last embeddings, and the probe's figures where there is one.
-
-        The embeddings are of all processes; the first one probes, and the others wait for it at their next batch.
-        """
+        """Collapse watch over the epoch's last embeddings, of all processes; the first one probes, where asked to."""
         features = gather(torch.cat([e for e, _ in self.watched]).float())
         partners = [p for _, p in self.watched if p is not None]
         self.watched = []
@@ -116,20 +109,6 @@ class Pretraining(L.LightningModule):
         """Leave a usable encoder beside every checkpoint."""
         if self.trainer.is_global_zero:
             save_weights(self.method.encoder.trunk, self.out / "encoder.safetensors")
-
-
-def with_queue(method: MethodName, settings: dict[str, int | float], samples: int) -> dict[str, int | float]:
-    """The settings, with a queue that holds at most half of an epoch's samples where none is asked for.
-
-    Raises:
-        UserError: the queue asked for holds as many keys as there are samples, so that each would meet itself.
-    """
-    queue = METHODS[method].settings().get("queue")
-    if queue is None:
-        return settings
-    if settings.get("queue", 0) >= samples:
-        raise UserError(f"settings.queue is {settings['queue']}; it must stay below the {samples} samples of an epoch")
-    return {"queue": max(1, min(int(queue), samples // 2))} | settings
 
 
 def pretrain(
@@ -201,7 +180,7 @@ def pretrain(
             f"batch is {batch}, and {data} has {len(exams)} {plane} training exams; "
             "batch normalisation needs at least 2 exams a batch, and a batch no more than there are"
         )
-    processes.require_shares(batch)
+    processes.require(batch)
     require_positive(asked, "slices", "epochs", "accumulate", "probes")
     for name in ("seed", "weight_decay"):
         if not 0 <= asked[name] < math.inf:
@@ -215,6 +194,8 @@ def pretrain(
     loader = clip_loader(clips, range(len(exams)), batch, drop_last=True, processes=processes.total)
     by_slice = (pool or METHODS[method].pools[0]) == "none"
     chosen = with_queue(method, settings or {}, len(exams) * (slices if by_slice else 1))
+    if processes.total > 1 and chosen.get("split_bn", 1) > 1:
+        raise UserError("settings.split_bn imitates several GPUs on one; leave it out with several processes")
     watch = Probe(folder, plane, probe, preprocessing, epochs, probes) if probe else None
     torch.manual_seed(seed)
     with nullcontext() if processes.first else redirect_stdout(None):  # one says which weights were taken

@@ -19,29 +19,10 @@ class Processes:
     """`devices` processes on each of `num_nodes` machines; one process for each GPU, or any number on CPUs.
 
     torchrun and srun start all of them; otherwise Lightning runs the same command again for each but the first.
-
-    Raises:
-        UserError: fewer than one, more than there are GPUs, or another number than were started.
     """
 
     devices: int = 1
     num_nodes: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("devices", "num_nodes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if torch.cuda.is_available() and self.devices > torch.cuda.device_count():
-            raise UserError(
-                f"devices is {self.devices}, and this machine shows {torch.cuda.device_count()} GPUs; ask for no more, "
-                "and under SLURM let every task see all GPUs of its node"
-            )
-        started = self._started()
-        if started not in {None, self.total}:
-            raise UserError(
-                f"{started} processes were started, and --devices {self.devices} times --num-nodes {self.num_nodes} "
-                f"is {self.total}; make them agree"
-            )
 
     @property
     def total(self) -> int:
@@ -66,8 +47,30 @@ class Processes:
             return int(os.environ["SLURM_NTASKS"])
         return None
 
-    def require_shares(self, batch: int) -> None:
-        """Raise a user error where a batch cannot be dealt out evenly."""
+    def require(self, batch: int) -> None:
+        """See that these processes can train together, on such batches.
+
+        Raises:
+            UserError: fewer than one, more than there are GPUs, another number than were started, several machines
+                but no launcher, or a number that does not divide the batch. (One exam for each is enough: batch norm
+                is over all of them.)
+        """
+        for name in ("devices", "num_nodes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if torch.cuda.is_available() and self.devices > torch.cuda.device_count():
+            raise UserError(
+                f"devices is {self.devices}, and this machine shows {torch.cuda.device_count()} GPUs; ask for no more, "
+                "and under SLURM let every task see all GPUs of its node"
+            )
+        started = self._started()
+        if started is None and self.num_nodes > 1:
+            raise UserError(f"num_nodes is {self.num_nodes}; start the command on every machine by torchrun or srun")
+        if started not in {None, self.total}:
+            raise UserError(
+                f"{started} processes were started, and --devices {self.devices} times --num-nodes {self.num_nodes} "
+                f"is {self.total}; make them agree"
+            )
         if batch % self.total:
             raise UserError(
                 f"batch is {batch}, and is shared by {self.total} processes (devices times num_nodes); "

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import platform
-import resource
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from kneessl.distributed import leave
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder
 from kneessl.files import write_text
+from kneessl.machine import describe_machine, peak_memory
 from kneessl.processes import Processes
 from kneessl.views.preprocess import Preprocessing
 
@@ -142,20 +142,6 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
         return []
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-def peak_memory() -> int:
-    """Most bytes that this process has held: of the GPU where there is one, else of main memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-
-
-def describe_machine() -> str:
-    """Processor or GPU, in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def data_hash(folder: ExamFolder, split: str, plane: str, exams: list[str]) -> str:
