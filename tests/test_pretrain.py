@@ -117,7 +117,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(unbroken, knees,
 def test_a_run_with_worker_processes_resumes_to_the_same_weights(unbroken, knees, tmp_path, monkeypatch):
     """As on a GPU, where workers read ahead before Lightning tells the sampler its epoch."""
 
-    def with_worker(clips, indices, batch, drop_last=False):
+    def with_worker(clips, indices, batch, drop_last=False, processes=1):
         return torch.utils.data.DataLoader(
             clips, batch, sampler=EpochSampler(indices, clips.seed), drop_last=drop_last, num_workers=1,
             worker_init_fn=ignore_interrupt,
@@ -205,6 +205,10 @@ def test_a_run_in_the_way_or_with_other_settings_is_refused(unbroken, knees, tmp
         ({"settings": {"hidden": 0}}, "settings.hidden is 0"),
         ({"settings": {"dim": 0}}, "settings.dim is 0"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"devices": 0}, "devices is 0"),
+        ({"num_nodes": 0}, "num_nodes is 0"),
+        ({"devices": 3}, "batch is 4, and is shared by 3 processes"),
+        ({"devices": 2, "method": "moco_v2", "settings": {"split_bn": 2}}, "settings.split_bn"),
     ],
 )
 def test_wrong_settings_leave_no_run_behind(knees, tmp_path, changes, message):

@@ -22,6 +22,7 @@ from kneessl.methods.puzzle_contrast import MoCoV2Jigsaw, SimCLRJigsaw
 from kneessl.methods.simclr import SimCLR
 from kneessl.methods.simsiam import SimSiam
 from kneessl.methods.vicreg import VICReg
+from kneessl.nets.synced_norm import synced
 
 RANKS, BATCH, STEPS = 2, 6, 2
 METHODS = {
@@ -57,7 +58,9 @@ class TinyEncoder(nn.Module):
 def learn(name: str, rank: int, ranks: int) -> dict[str, dict[str, Tensor]]:
     """Losses, gradients averaged over ranks as DDP averages them, and the buffers, after a few steps."""
     torch.manual_seed(0)
-    method: Method = METHODS[name](TinyEncoder()).double().eval()
+    method: Method = METHODS[name](TinyEncoder()).double()
+    if ranks > 1:
+        synced(method)
     data = torch.Generator().manual_seed(1)
     losses = []
     for _ in range(STEPS):
@@ -72,6 +75,33 @@ def learn(name: str, rank: int, ranks: int) -> dict[str, dict[str, Tensor]]:
         distributed.all_reduce(value)
         value /= ranks
     return {"learnt": found, "buffers": dict(method.named_buffers())}
+
+
+NORMS = {
+    "maps": lambda: nn.BatchNorm2d(3),
+    "vectors": lambda: nn.BatchNorm1d(3, eps=1e-3, momentum=0.3),
+    "no scale": lambda: nn.BatchNorm1d(3, affine=False),
+}
+
+
+def normalise(name: str, rank: int, ranks: int) -> dict[str, Tensor]:
+    """What batch norm makes of this rank's rows of two batches, the gradients of the ranks' mean loss, its buffers."""
+    norm = NORMS[name]().double()
+    for i, p in enumerate(norm.parameters()):
+        nn.init.uniform_(p, generator=torch.Generator().manual_seed(i))
+    data = torch.Generator().manual_seed(2)
+    if ranks > 1:
+        synced(norm)
+    for _ in range(2):
+        x, weights = torch.randn(2, BATCH, 3, *((4, 5) if name == "maps" else ()), dtype=torch.float64, generator=data)
+        x, weights = ((v + 3).chunk(ranks)[rank].requires_grad_() for v in (x, weights))
+        y = norm(x)
+        (y.sigmoid() * weights).mean().backward()
+    shared = {k: p.grad for k, p in norm.named_parameters()}
+    for value in shared.values() if ranks > 1 else ():
+        distributed.all_reduce(value)
+        value /= ranks
+    return {"y": y.detach(), "x.grad": x.grad / ranks} | shared | dict(norm.named_buffers())
 
 
 def gathered(rank: int) -> dict[str, Tensor]:
@@ -123,6 +153,16 @@ def test_queue_and_centre_are_the_same_everywhere_and_have_moved(two, name, buff
     assert not torch.equal(first, METHODS[name](TinyEncoder()).double().get_buffer(buffer))
 
 
+@pytest.mark.parametrize("name", NORMS)
+def test_batch_norm_over_two_halves_is_that_of_the_whole(two, name):
+    whole = normalise(name, 0, 1)
+    assert whole["x.grad"].abs().sum() > 0
+    for key, expected in whole.items():
+        for rank in range(RANKS):
+            want = expected.chunk(RANKS)[rank] if key in {"y", "x.grad"} else expected
+            torch.testing.assert_close(two[rank][name][key], want, msg=lambda m, k=key: f"{k}: {m}")
+
+
 def test_gather_puts_rows_in_order_and_adds_up_their_gradients(two):
     for rank in range(RANKS):
         assert two[rank]["gather"]["rows"].tolist() == [[0, 1], [2, 3], [10, 11], [12, 13]]
@@ -141,5 +181,6 @@ if __name__ == "__main__":
         "gloo", init_method=f"file://{where / 'store'}", rank=number, world_size=RANKS, timeout=timedelta(seconds=60)
     )
     results = {name: learn(name, number, RANKS) for name in METHODS} | {"gather": gathered(number)}
+    results |= {name: normalise(name, number, RANKS) for name in NORMS}
     torch.save(results, where / f"{number}.pt")
     distributed.destroy_process_group()

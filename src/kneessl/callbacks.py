@@ -12,9 +12,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, distributed
 from tqdm import tqdm
 
+from kneessl.distributed import anywhere, everyones
 from kneessl.errors import UserError
 from kneessl.files import replacing
 
@@ -24,7 +25,8 @@ LAST = Path("checkpoints") / "last.ckpt"
 class EpochLog(Callback):
     """One line of `metrics.csv` an epoch: loss, exams/s, learning rate, and what the module's `epoch_facts` adds.
 
-    The lines live in the checkpoint too, so a resumed run's file has no gap and no line twice.
+    The lines live in the checkpoint too, so a resumed run's file has no gap and no line twice. They are of all
+    processes, and the first one writes them.
     """
 
     def __init__(self, out: Path, data: str) -> None:
@@ -51,11 +53,12 @@ class EpochLog(Callback):
     ) -> None:
         """Keep the loss where it is: reading it would make the host wait for the device."""
         self.losses.append(outputs["loss"].detach())
-        self.exams += len(batch[0])
+        self.exams += everyones(len(batch[0]))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the line; a loss that is not a number ends the run."""
-        loss = torch.stack(self.losses).float().mean().item() * trainer.accumulate_grad_batches
+        own = torch.stack(self.losses).float().mean()
+        loss = trainer.strategy.reduce(own, reduce_op="mean").item() * trainer.accumulate_grad_batches  # type: ignore[union-attr]
         seconds = time.monotonic() - self.start
         if not math.isfinite(loss):
             raise UserError(
@@ -72,6 +75,8 @@ class EpochLog(Callback):
                 "seconds": seconds,
             }
         )
+        if not trainer.is_global_zero:
+            return
         with replacing(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
             writer.writeheader()
@@ -79,7 +84,7 @@ class EpochLog(Callback):
 
 
 class ProgressBar(Callback):
-    """One bar over all epochs: exams done, exams/s, time left, loss."""
+    """One bar over all epochs, of the first process: exams done, exams/s, time left, its own loss."""
 
     def __init__(self, title: str, exams_per_epoch: int, unit: str) -> None:
         self.title, self.exams_per_epoch, self.unit = title, exams_per_epoch, unit
@@ -94,6 +99,7 @@ class ProgressBar(Callback):
             unit=self.unit,
             mininterval=0.5,
             dynamic_ncols=True,
+            disable=not trainer.is_global_zero,
         )
 
     def on_train_batch_end(
@@ -104,7 +110,7 @@ class ProgressBar(Callback):
             self.looked = time.monotonic()
             loss = outputs["loss"].item() * trainer.accumulate_grad_batches
             self.bar.set_postfix(epoch=trainer.current_epoch + 1, loss=f"{loss:.3f}", refresh=False)
-        self.bar.update(len(batch[0]))
+        self.bar.update(everyones(len(batch[0])))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the bar."""
@@ -125,14 +131,20 @@ class StopBetweenBatches(Callback):
 
     A KeyboardInterrupt raised while a checkpoint is moved into place was swallowed there, and training went on; after a
     SIGTERM Lightning ends as if all were done.
+
+    Of several processes all stop before the same batch, whichever was asked: one alone would leave the others waiting.
+    They agree over a group of their own on the CPU, so a GPU need not be waited for.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.group: distributed.ProcessGroup | None = None
         self.before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take over both signals, where a signal handler may be set."""
+        if trainer.world_size > 1:
+            self.group = distributed.new_group(backend="gloo")
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -145,7 +157,8 @@ class StopBetweenBatches(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop where it was asked for."""
-        if self.asked:
+        if anywhere(self.asked, self.group):
+            self.asked = True
             raise StopAsked
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -183,6 +196,7 @@ class Saver(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, where it is time."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if last or time.monotonic() - self.saved >= self.pause:
+        due = last or time.monotonic() - self.saved >= self.pause
+        if trainer.strategy.broadcast(due):  # all processes save together, by the first one's clock
             super().on_train_epoch_end(trainer, pl_module)
             self.saved = time.monotonic()

@@ -6,6 +6,12 @@ import torch
 from torch import Tensor, distributed
 
 
+def world() -> int:
+    """How many processes work together."""
+    together = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if together else 1
+
+
 class _Gather(torch.autograd.Function):
     """All processes' rows, on every process."""
 
@@ -32,6 +38,35 @@ def gather(x: Tensor) -> Tensor:
     Args:
         x: Of the same shape and type on every process.
     """
-    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
-        return x
-    return _Gather.apply(x.contiguous())
+    return x if world() == 1 else _Gather.apply(x.contiguous())
+
+
+def everyones(n: int) -> int:
+    """Rows of all processes where each has `n`: random numbers are drawn for all of them, so that all draw alike."""
+    return n * world()
+
+
+def own_rows(n: int) -> slice:
+    """Where this process's `n` rows lie among everyone's, in order of rank; alone, all of them."""
+    first = distributed.get_rank() * n if world() > 1 else 0
+    return slice(first, first + n)
+
+
+def anywhere(flag: bool, group: distributed.ProcessGroup | None) -> bool:
+    """Whether the flag is up on any process; every process must ask at the same time.
+
+    Args:
+        flag: This process's.
+        group: One that takes tensors on the CPU; None where there is but this process.
+    """
+    if group is None:
+        return flag
+    up = torch.tensor(int(flag))
+    distributed.all_reduce(up, distributed.ReduceOp.MAX, group)
+    return bool(up)
+
+
+def leave() -> None:
+    """End the processes' connection, so that what comes after is each one's own again."""
+    if world() > 1:
+        distributed.destroy_process_group()

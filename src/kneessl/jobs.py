@@ -29,7 +29,7 @@ from kneessl.errors import UserError
 from kneessl.files import write_text
 
 Words = list[str]
-OWN_OF_PRETRAIN = ("data", "method", "out", "plane", "seed", "resume")
+OWN_OF_PRETRAIN = ("data", "method", "out", "plane", "seed", "devices", "num_nodes", "resume")
 """Settings of `kneessl pretrain` that a command which runs many trainings gives each of them itself."""
 OWN_OF_FINETUNE = ("data", "task", "out", "plane", "from_run", "seed", "resume")
 """The same of `kneessl finetune`."""

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from tqdm import tqdm
 
+from kneessl.distributed import everyones, gather
 from kneessl.errors import UserError
 from kneessl.evaluation.collapse import alignment, collapse_warning, effective_rank, feature_std, uniformity
 from kneessl.exams.folder import ExamFolder, Plane
-from kneessl.methods import METHODS, Method, MethodName, make_method
+from kneessl.methods import METHODS, Method, MethodName, make_method, with_queue
 from kneessl.nets.encoder import Pool, save_weights
 from kneessl.optimizers import OptimizerName, default_lr, make_optimizer, warmup_cosine
 from kneessl.probing import Probe
+from kneessl.processes import Processes
 from kneessl.report import Curve, write_report
 from kneessl.report.describe import data_note, data_rows, show_views
 from kneessl.training import Precision, data_hash, fit, open_run, plain, require_positive, seeded, write_record
@@ -49,12 +52,8 @@ class Pretraining(L.LightningModule):
         super().__init__()
         self.method = method
         self.make_view, self.by_slice = make_view, by_slice
-        self.optimizer, self.lr, self.weight_decay, self.warmup_epochs = (
-            optimizer,
-            lr,
-            weight_decay,
-            warmup_epochs,
-        )
+        self.optimizer, self.lr = optimizer, lr
+        self.weight_decay, self.warmup_epochs = weight_decay, warmup_epochs
         self.seed, self.out, self.probe = seed, out, probe
         self.watched: list[tuple[Tensor, Tensor | None]] = []
         self.warned = False
@@ -76,7 +75,7 @@ class Pretraining(L.LightningModule):
         """The method's, of what `prepare` made; its embeddings are kept for the collapse watch."""
         loss, embeddings, partners = self.method(*inputs)
         self.watched.append((embeddings, partners))
-        if sum(len(e) for e, _ in self.watched[1:]) >= WATCHED:
+        if sum(everyones(len(e)) for e, _ in self.watched[1:]) >= WATCHED:
             self.watched.pop(0)
         return loss
 
@@ -98,8 +97,8 @@ class Pretraining(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def epoch_facts(self) -> dict[str, float]:
-        """Collapse watch over the epoch's last embeddings, and the probe's figures where there is one."""
-        features = torch.cat([e for e, _ in self.watched]).float()
+        """Collapse watch over the epoch's last embeddings, of all processes; the first one probes, where asked to."""
+        features = gather(torch.cat([e for e, _ in self.watched]).float())
         partners = [p for _, p in self.watched if p is not None]
         self.watched = []
         facts = {
@@ -108,32 +107,19 @@ class Pretraining(L.LightningModule):
             "uniformity": uniformity(features),
         }
         if partners:
-            facts["alignment"] = alignment(features, torch.cat(partners))
-        if self.probe is not None:
+            facts["alignment"] = alignment(features, gather(torch.cat(partners)))
+        if self.probe is not None and self.trainer.is_global_zero:
             facts |= self.probe(self.method.encoder, self.current_epoch + 1)
         warning = collapse_warning(facts["feature_std"], facts["effective_rank"])
-        if warning and not self.warned:
+        if warning and not self.warned and self.trainer.is_global_zero:
             tqdm.write(f"warning: epoch {self.current_epoch + 1}: {warning}", file=sys.stderr)
         self.warned = warning is not None
         return facts
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave a usable encoder beside every checkpoint."""
-        save_weights(self.method.encoder.trunk, self.out / "encoder.safetensors")
-
-
-def with_queue(method: MethodName, settings: dict[str, int | float], samples: int) -> dict[str, int | float]:
-    """The settings, with a queue that holds at most half of an epoch's samples where none is asked for.
-
-    Raises:
-        UserError: the queue asked for holds as many keys as there are samples, so that each would meet itself.
-    """
-    queue = METHODS[method].settings().get("queue")
-    if queue is None:
-        return settings
-    if settings.get("queue", 0) >= samples:
-        raise UserError(f"settings.queue is {settings['queue']}; it must stay below the {samples} samples of an epoch")
-    return {"queue": max(1, min(int(queue), samples // 2))} | settings
+        if self.trainer.is_global_zero:
+            save_weights(self.method.encoder.trunk, self.out / "encoder.safetensors")
 
 
 def pretrain(
@@ -161,6 +147,8 @@ def pretrain(
     probes: int = 4,
     precision: Precision = "auto",
     seed: int = 0,
+    devices: int = 1,
+    num_nodes: int = 1,
     resume: bool = False,
 ) -> None:
     """Learn an encoder from the unlabelled series of one plane.
@@ -175,7 +163,7 @@ def pretrain(
         field: Share of a slice's side that is looked at, about its centre; 1 is the whole field of view.
         depth: Share of a series' slices that is looked at, about its middle; 1 is all of them.
         epochs: Passes over the exams.
-        batch: Exams in a batch.
+        batch: Exams in a batch, those of all processes together.
         accumulate: Batches whose gradients are added up before each optimiser step.
         optimizer: LARS, AdamW, or SGD with Nesterov's momentum.
         lr: Highest learning rate; by default the optimiser's own rule for this batch.
@@ -190,9 +178,12 @@ def pretrain(
         probes: How often to probe over the training, the last time at its end.
         precision: auto takes bf16 where the hardware multiplies it fast.
         seed: Same seed and machine, same weights (on the CPU).
+        devices: Processes on each machine, one a GPU, that share every batch; may change on resuming.
+        num_nodes: Machines; start the same command on each by torchrun or srun.
         resume: Continue the run in OUT from its last checkpoint.
     """
-    asked = {k: v for k, v in locals().items() if k not in {"out", "resume"}}
+    asked = {k: v for k, v in locals().items() if k not in {"out", "devices", "num_nodes", "resume"}}
+    processes = Processes(devices, num_nodes)
     folder = ExamFolder(data)
     exams = folder.require("train", plane)
     if batch < 2 or len(exams) < batch:
@@ -200,6 +191,7 @@ def pretrain(
             f"batch is {batch}, and {data} has {len(exams)} {plane} training exams; "
             "batch normalisation needs at least 2 exams a batch, and a batch no more than there are"
         )
+    processes.require(batch)
     require_positive(asked, "slices", "epochs", "accumulate", "probes")
     for name in ("seed", "weight_decay"):
         if not 0 <= asked[name] < math.inf:
@@ -213,10 +205,13 @@ def pretrain(
     folder.require_readable("train", plane, exams)
     by_slice = (pool or METHODS[method].pools[0]) == "none"
     chosen = with_queue(method, settings or {}, len(exams) * (slices if by_slice else 1))
+    if processes.total > 1 and chosen.get("split_bn", 1) > 1:
+        raise UserError("settings.split_bn imitates several GPUs on one; leave it out with several processes")
     watch = Probe(folder, plane, probe, preprocessing, epochs, probes) if probe else None
     torch.manual_seed(seed)
-    built = make_method(method, pool, chosen, weights)
-    checkpoint = open_run(out, asked, resume)
+    with nullcontext() if processes.first else redirect_stdout(None):  # one says which weights were taken
+        built = make_method(method, pool, chosen, weights)
+    checkpoint = open_run(out, asked, resume, processes)
     if lr is None:
         lr = default_lr(optimizer, batch * accumulate, epochs)
     module = Pretraining(
@@ -224,16 +219,19 @@ def pretrain(
         watch,
     )  # fmt: skip
     data_sha256 = data_hash(folder, "train", plane, exams)
-    loader = clip_loader(clips, range(len(exams)), batch, drop_last=True)
+    processes.take_gpu()
+    loader = clip_loader(clips, range(len(exams)), batch, drop_last=True, processes=processes.total)
     rows = fit(
         module, loader, out, title=f"pre-train {method}", epochs=epochs, precision=precision, data=data_sha256,
-        accumulate=accumulate, checkpoint=checkpoint,
+        accumulate=accumulate, checkpoint=checkpoint, processes=processes,
     )  # fmt: skip
+    if not processes.first:
+        return
     warning = collapse_warning(rows[-1]["feature_std"], rows[-1]["effective_rank"])
     write_record(
         out, preprocessing, rows, kind="pretrain", method=method, network=METHODS[method].network, plane=plane,
         settings=METHODS[method].settings() | chosen, seed=seed, epochs=epochs, lr=lr, exams=len(exams),
-        data_sha256=data_sha256, collapsed=warning is not None,
+        data_sha256=data_sha256, collapsed=warning is not None, processes=processes.total,
     )  # fmt: skip
     write_report(
         out / "report.html",

@@ -11,6 +11,7 @@ from kneessl.evaluation.collapse import effective_rank, feature_std
 from kneessl.evaluation.probe import out_of_fold, require_probe_labels
 from kneessl.exams.folder import ExamFolder
 from kneessl.nets.features import calibrate, exam_features, whole_exams
+from kneessl.nets.synced_norm import alone
 from kneessl.views.preprocess import Preprocessing
 
 
@@ -45,7 +46,7 @@ class Probe:
         """Figures after `epoch` (counted from 1): NaN where it is not one of those to probe after."""
         if epoch not in self.epochs:
             return dict.fromkeys(("encoder_std", "encoder_rank", "linear_auc", "knn_auc"), float("nan"))
-        frozen = deepcopy(encoder)
+        frozen = alone(deepcopy(encoder))  # one process probes
         frozen.pool = "max"  # type: ignore[assignment]  # as diagnosis pools, whatever it is trained with
         calibrate(frozen, self.folder, self.plane, self.preprocessing)
         device = next(frozen.parameters()).device

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import platform
-import resource
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,23 +21,28 @@ import torch
 import yaml
 
 from kneessl.callbacks import LAST, EpochLog, ProgressBar, Saver, StopAsked, StopBetweenBatches
+from kneessl.distributed import leave
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder
 from kneessl.files import write_text
+from kneessl.machine import describe_machine, peak_memory
+from kneessl.processes import Processes
 from kneessl.views.preprocess import Preprocessing
 
 Precision = Literal["auto", "float32", "bf16"]
 LightningPrecision = Literal["32-true", "bf16-mixed"]
 _watchers: ContextVar[tuple[L.Callback, ...]] = ContextVar("watchers", default=())
+ALONE = Processes()
 
 
-def open_run(out: Path, settings: Mapping[str, Any], resume: bool) -> Path | None:
+def open_run(out: Path, settings: Mapping[str, Any], resume: bool, processes: Processes = ALONE) -> Path | None:
     """Make the run folder, or go on with one.
 
     Args:
         out: The run folder.
         settings: What was asked for; written to `config.yaml`, and must be the same again on resuming.
         resume: Continue from the last checkpoint, if there is one.
+        processes: Of those that train together, the first makes the folder; the others find it made, or not yet.
 
     Returns:
         The checkpoint to continue from, or None for a new run.
@@ -46,8 +50,16 @@ def open_run(out: Path, settings: Mapping[str, Any], resume: bool) -> Path | Non
     Raises:
         UserError: the folder is in use and `resume` is off, or the settings differ from the run's.
     """
+    if processes.first:
+        _claim(out, settings, resume)
+    checkpoint = out / LAST
+    return checkpoint if checkpoint.is_file() else None
+
+
+def _claim(out: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    """See that the folder is free for this run, or is this run's, and write `config.yaml`."""
     config = yaml.safe_dump(plain(settings), sort_keys=False)
-    path, checkpoint = out / "config.yaml", out / LAST
+    path = out / "config.yaml"
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder for the run")
     if path.is_file():
@@ -64,7 +76,6 @@ def open_run(out: Path, settings: Mapping[str, Any], resume: bool) -> Path | Non
         raise UserError(f"{out} is not empty and holds no run; choose another --out")
     else:
         write_text(path, config)
-    return checkpoint if checkpoint.is_file() else None
 
 
 def require_positive(settings: Mapping[str, Any], *names: str) -> None:
@@ -134,20 +145,6 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def peak_memory() -> int:
-    """Most bytes that this process has held: of the GPU where there is one, else of main memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-
-
-def describe_machine() -> str:
-    """Processor or GPU, in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-
-
 def data_hash(folder: ExamFolder, split: str, plane: str, exams: list[str]) -> str:
     """SHA-256 over name, size, first and middle 4 KiB of each series: notices other data without reading all of it."""
     digest = hashlib.sha256()
@@ -202,6 +199,7 @@ def fit(
     checkpoint: Path | None = None,
     pause: float = 0.0,
     unit: str = "exam",
+    processes: Processes = ALONE,
 ) -> list[dict[str, float]]:
     """Train `module` for `epochs`, saving `checkpoints/last.ckpt` after each; a stop loses at most one, or `pause`.
 
@@ -217,30 +215,33 @@ def fit(
         checkpoint: What to resume from.
         pause: Least number of seconds from one checkpoint to the next.
         unit: What the progress bar counts.
+        processes: That train together; the loader gives each its share of every batch.
 
     Returns:
         The lines of `metrics.csv`.
 
     Raises:
         UserError: the loss diverged, the checkpoint cannot be read, or the data has changed since.
-        KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM came.
+        KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM came; SystemExit, with status 0, on other processes than the
+            first, which alone says so.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.ERROR)
     warnings.filterwarnings(
         "ignore", module="lightning", message=".*(num_workers|exists and is not empty|LeafSpec|in eval mode).*"
     )
     log, stop = EpochLog(out, data), StopBetweenBatches()
-    exams_per_epoch = len(loader) * (loader.batch_size or 1)
+    exams_per_epoch = len(loader) * (loader.batch_size or 1) * processes.total
     trainer = L.Trainer(
         max_epochs=epochs,
         precision=lightning_precision(precision),
         accumulate_grad_batches=accumulate,
-        devices=1,
         callbacks=[stop, log, ProgressBar(title, exams_per_epoch, unit), Saver(out, pause), *_watchers.get()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=out,
+        **processes.trainer_arguments(),
     )
     if checkpoint is not None:
         try:
@@ -250,6 +251,9 @@ def fit(
         loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
     with suppress(StopAsked):
         trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    leave()
+    if stop.asked and not processes.first:
+        raise SystemExit  # without an error: Lightning would kill the first process before it has its say
     if stop.asked:
         raise KeyboardInterrupt("the same command with --resume goes on after the last whole epoch")
     return log.rows

@@ -20,10 +20,11 @@ from kneessl.evaluation.metrics import Proportion
 from kneessl.evaluation.probe import linear_readout, neighbour_readout
 from kneessl.exams.images import Images, ImageSet, find_images, read_images
 from kneessl.files import new_folder, replacing, write_text
+from kneessl.machine import describe_machine
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder, load_encoder
 from kneessl.nets.features import recalibrate as recalibrate_norms
 from kneessl.nets.weights import load_weights
-from kneessl.training import describe_machine, open_run, plain, read_record
+from kneessl.training import open_run, plain, read_record
 from kneessl.views.preprocess import Preprocessing
 
 BATCH = 64

@@ -26,7 +26,7 @@ from kneessl.nets.encoder import ClipEncoder, Pool
 from kneessl.nets.sslm import SSLMEncoder
 from kneessl.nets.weights import load_weights
 
-__all__ = ["METHODS", "Encoder", "Method", "MethodName", "Outcome", "Recipe", "make_method"]
+__all__ = ["METHODS", "Encoder", "Method", "MethodName", "Outcome", "Recipe", "make_method", "with_queue"]
 
 MethodName = Literal[
     "byolmed2d", "byol", "simclr", "moco_v1", "moco_v2", "barlow_twins", "jigsaw", "rotation", "sslm", "manna2022",
@@ -142,3 +142,17 @@ def make_method(
     if weights is not None:
         print(load_weights(encoder.trunk, weights))
     return recipe.build(encoder, **chosen)
+
+
+def with_queue(method: MethodName, settings: dict[str, int | float], samples: int) -> dict[str, int | float]:
+    """The settings, with a queue that holds at most half of an epoch's samples where none is asked for.
+
+    Raises:
+        UserError: the queue asked for holds as many keys as there are samples, so that each would meet itself.
+    """
+    queue = METHODS[method].settings().get("queue")
+    if queue is None:
+        return settings
+    if settings.get("queue", 0) >= samples:
+        raise UserError(f"settings.queue is {settings['queue']}; it must stay below the {samples} samples of an epoch")
+    return {"queue": max(1, min(int(queue), samples // 2))} | settings

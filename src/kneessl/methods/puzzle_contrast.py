@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kneessl import objectives
-from kneessl.distributed import gather
+from kneessl.distributed import everyones, gather, own_rows
 from kneessl.methods.method import Encoder, Outcome
 from kneessl.methods.moco import MoCo
 from kneessl.methods.simclr import SimCLR
@@ -27,7 +27,8 @@ PATCH, GAP = 64 / 85, 21 / 85
 def jumbled(view: Tensor, generator: torch.Generator) -> Tensor:
     """Slices `(N, 1, size, size)` -> their tiles in random order, `(N, 9, p, p)`."""
     tiles = cut_tiles(view[:, 0], PATCH, GAP, generator)
-    return reorder(tiles, sent(torch.rand(len(tiles), TILES, generator=generator).argsort(1), tiles))
+    orders = torch.rand(everyones(len(tiles)), TILES, generator=generator)[own_rows(len(tiles))].argsort(1)
+    return reorder(tiles, sent(orders, tiles))
 
 
 class PuzzleHead(nn.Module):

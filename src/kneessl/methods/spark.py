@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kneessl import objectives
+from kneessl.distributed import everyones, own_rows
 from kneessl.errors import UserError
 from kneessl.methods.method import Encoder, Method, Outcome
 from kneessl.methods.settings import require_share, require_whole
@@ -58,9 +59,9 @@ class SparK(Method):
             raise UserError(f"size is {size}; SparK hides patches of 32 pixels and needs a multiple of 32 from 64 on")
         mild = replace(make.first, crop_area=MILD_AREA, jitter=0.0, blur=0.0, solarize=0.0)
         view = make(clips, mild, generator)
-        side = size // PATCH
+        n, side = view.shape[0] * view.shape[1], size // PATCH
         keep = min(max(round(side**2 * (1 - self.mask_ratio)), 1), side**2 - 1)
-        order = torch.rand(view.shape[0] * view.shape[1], side**2, generator=generator).argsort(1)
+        order = torch.rand(everyones(n), side**2, generator=generator)[own_rows(n)].argsort(1)
         visible = (order < keep).unflatten(1, (side, side))  # order is a random permutation of the patches' numbers
         return view, visible
 

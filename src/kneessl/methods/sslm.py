@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kneessl.distributed import everyones, own_rows
 from kneessl.methods.method import Method, Outcome
 from kneessl.methods.settings import require_whole
 from kneessl.nets.heads import mlp
@@ -38,14 +39,14 @@ def distort(tiles: Tensor, generator: torch.Generator) -> Tensor:
         The same shape, from 0 to 1.
     """
     flat = tiles.flatten(0, 1)[:, None]
-    n = len(flat)
+    n, own = everyones(len(flat)), own_rows(len(flat))
 
     def one_of(values: Tensor, *shape: int) -> Tensor:
-        return values[torch.randint(len(values), (n, *shape), generator=generator)]
+        return values[torch.randint(len(values), (n, *shape), generator=generator)[own]]
 
     degrees, shift, scale = one_of(DEGREES), one_of(SHIFTS, 2) * tiles.shape[-1], one_of(SCALES)
-    factor = torch.where(torch.rand(n, generator=generator) < 0.5, one_of(BRIGHTNESS), torch.ones(n))
-    noise = NOISE * torch.randn(flat.shape, generator=generator)
+    factor = torch.where(torch.rand(n, generator=generator)[own] < 0.5, one_of(BRIGHTNESS), 1.0)
+    noise = NOISE * torch.randn(n, *flat.shape[1:], generator=generator)[own]
     moved = affine(flat, sent(degrees, flat), sent(shift, flat), sent(scale, flat))
     brightened = (moved * sent(factor, flat)[:, None, None, None]).clamp(0, 1)
     return (brightened + sent(noise, flat)).clamp(0, 1).view_as(tiles)

@@ -15,10 +15,10 @@ from kneessl.diagnosis.recipes import Recipe
 from kneessl.diagnosis.tuning import FineTuning
 from kneessl.errors import UserError
 from kneessl.exams.cifar10 import Pictures
-from kneessl.methods import METHODS, MethodName, make_method
+from kneessl.methods import METHODS, MethodName, make_method, with_queue
 from kneessl.nets.encoder import FEATURES, ClipEncoder
 from kneessl.optimizers import OPTIMIZERS, OptimizerName
-from kneessl.pretrain import Pretraining, with_queue
+from kneessl.pretrain import Pretraining
 from kneessl.training import require_positive
 from kneessl.views.augment import View
 from kneessl.views.inputs import ViewMaker

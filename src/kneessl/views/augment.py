@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from kneessl.distributed import everyones, own_rows
 from kneessl.errors import UserError
 from kneessl.views.colour import ColourDraw, blend, brighten, draw_order, jitter, to_grey
 from kneessl.views.resample import blur_matrix, resize_matrix, sent, separable, spread
@@ -219,5 +220,5 @@ def augment(slices: Tensor, view: View, size: int, generator: torch.Generator) -
     """
     height, width = slices.shape[-2:]
     clips = slices.flatten(0, 1)[:, None] if view.per_slice else slices
-    params = draw(view, len(clips), height, width, generator, _in_colour(slices))
-    return apply(clips, params, size).reshape(*slices.shape[:-2], size, size)
+    params = draw(view, everyones(len(clips)), height, width, generator, _in_colour(slices))
+    return apply(clips, params[own_rows(len(clips))], size).reshape(*slices.shape[:-2], size, size)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from kneessl.distributed import own_rows
 from kneessl.exams.folder import ExamFolder
 from kneessl.views.preprocess import Preprocessing
 from kneessl.views.resample import sent
@@ -93,10 +94,17 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
 
     An index named several times counts its repeats, so that each time gives another clip. Lightning calls `set_epoch`
     before every epoch but the first after resuming, whose worker processes have read ahead by then.
+
+    Args:
+        indices: What to draw.
+        seed: Of the order.
+        batch: Leave out what is over after so many at a time.
+        processes: Deal each such batch out: its first share to the process of rank 0, and so on.
     """
 
-    def __init__(self, indices: Sequence[int], seed: int) -> None:
+    def __init__(self, indices: Sequence[int], seed: int, batch: int = 1, processes: int = 1) -> None:
         self.seed, self.epoch = seed, 0
+        self.batch, self.share = batch, batch // processes
         seen: Counter[int] = Counter()
         self.draws: list[tuple[int, int]] = []
         for i in indices:
@@ -108,14 +116,17 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.draws)
+        return len(self.draws) // self.batch * self.share
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.draws))
-        return ((self.epoch, *self.draws[j]) for j in order)
+        batches = order[: len(order) // self.batch * self.batch].reshape(-1, self.batch)
+        return ((self.epoch, *self.draws[j]) for j in batches[:, own_rows(self.share)].flat)
 
 
-def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: bool = False) -> DataLoader:
+def clip_loader(
+    clips: Clips, indices: Sequence[int], batch: int, drop_last: bool = False, processes: int = 1
+) -> DataLoader:
     """Batches of clips, uint8 `(batch, count, 256, 256)`, their exams' numbers and places; shuffled by the clips' seed.
 
     A GPU holds all slices where they fit, and a batch is a gather there; where they do not, worker processes read ahead
@@ -126,20 +137,21 @@ def clip_loader(clips: Clips, indices: Sequence[int], batch: int, drop_last: boo
         indices: The exams of an epoch; one named twice is drawn twice.
         batch: Exams in a batch.
         drop_last: Leave out a last batch that is not full.
+        processes: That share each batch equally; more than one want `drop_last`.
 
     Raises:
         UserError: a series cannot be read.
     """
-    sampler = EpochSampler(indices, clips.seed)
+    sampler, share = EpochSampler(indices, clips.seed, batch if drop_last else 1, processes), batch // processes
     held = hold_if_room(clips.folder, clips.split, clips.plane, clips.exams)
     if held is not None:
         return DataLoader(
-            ResidentClips(clips, held), batch_size=batch, sampler=sampler, drop_last=drop_last, collate_fn=as_it_is
+            ResidentClips(clips, held), batch_size=share, sampler=sampler, drop_last=drop_last, collate_fn=as_it_is
         )
     gpu = torch.cuda.is_available()
     return DataLoader(
         clips,
-        batch_size=batch,
+        batch_size=share,
         sampler=sampler,
         drop_last=drop_last,
         num_workers=4 if gpu else 0,

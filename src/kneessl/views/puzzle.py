@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kneessl.distributed import everyones, own_rows
 from kneessl.errors import UserError
 from kneessl.views.resample import sent
 
@@ -92,7 +93,8 @@ def cut_tiles(pictures: Tensor, patch: float, gap: float, generator: torch.Gener
     cell = pictures.shape[2] // GRID
     side = max(1, round(cell * patch))
     farthest = min(round(cell * gap), cell - side)  # both rounded up might not fit
-    offset = sent(torch.randint(farthest + 1, (2, n, TILES, 1), generator=generator), pictures)
+    drawn = torch.randint(farthest + 1, (2, everyones(n), TILES, 1), generator=generator)
+    offset = sent(drawn[:, own_rows(n)], pictures)
     place = torch.arange(TILES, device=device)[:, None]
     start = torch.stack([place // GRID, place % GRID])[:, None] * cell + offset
     rows, columns = start + torch.arange(side, device=device)
@@ -129,5 +131,6 @@ class Puzzle:
     def __call__(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`(n, side, side)` -> shuffled tiles `(n, 9, p, p)`, and which of `orders` each got, int64 `(n,)`."""
         tiles = cut_tiles(pictures, self.patch, self.gap, generator)
-        labels = torch.randint(len(self.orders), (len(pictures),), generator=generator)
+        drawn = torch.randint(len(self.orders), (everyones(len(pictures)),), generator=generator)
+        labels = drawn[own_rows(len(pictures))]
         return reorder(tiles, sent(self.orders[labels], tiles)), sent(labels, tiles)
