@@ -74,7 +74,9 @@ class SliceEncoder(nn.Module):
     def forward(self, slices: Tensor) -> Tensor:
         """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32, or / 8, rounded up."""
         t = self.trunk
-        weight = t.conv1.weight.sum(1, keepdim=True) if slices.shape[1] == 1 else t.conv1.weight
+        weight = t.conv1.weight
+        if slices.shape[1] == 1:  # the clone is in channels_last, which one channel does not tell by its strides
+            weight = weight.sum(1, keepdim=True).clone(memory_format=torch.channels_last)
         x = F.conv2d(slices, weight, t.conv1.bias, t.conv1.stride, t.conv1.padding)
         x = t.act(t.bn1(x))
         if not t.no_max_pool:

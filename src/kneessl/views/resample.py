@@ -1,5 +1,7 @@
 """Resampling as a pair of matrices: crop, resize and flip cost two matrix products for a whole clip."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,10 +24,14 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tens
     start, length = start.double()[:, None, None], length.double()[:, None, None]
     scale = length / size
     centre = start + (torch.arange(size, device=start.device).double()[None, :, None] + 0.5) * scale
-    position = torch.arange(source, device=start.device).double()[None, None, :] + 0.5
-    weights = _keys((position - centre) / scale.clamp(min=1))
-    weights = torch.where((position > start) & (position < start + length), weights, 0)
-    return (weights / weights.sum(2, keepdim=True)).float()
+    reach = 2 * max(1.0, source / size)  # a crop is no longer than its source, and so no kernel wider than this
+    first = (centre - reach).floor()
+    taps = first + torch.arange(math.ceil(2 * reach) + 2, device=start.device)
+    weights = _keys((taps + 0.5 - centre) / scale.clamp(min=1))
+    weights = torch.where((taps >= start) & (taps < start + length), weights, 0)
+    weights = (weights / weights.sum(2, keepdim=True)).float()
+    matrix = weights.new_zeros(len(weights), size, source)
+    return matrix.scatter_add_(2, taps.long().clamp_(0, source - 1), weights)
 
 
 def _keys(x: Tensor, a: float = -0.5) -> Tensor:
@@ -51,8 +57,8 @@ def blur_matrix(sigma: Tensor, radius: int, size: int) -> Tensor:
     kernel = torch.softmax(-0.5 * (taps / sigma.double()[:, None]) ** 2, dim=1)
     index = (torch.arange(size, device=sigma.device)[:, None] + taps).abs()
     index = torch.where(index >= size, 2 * (size - 1) - index, index)
-    matrix = torch.zeros(len(sigma), size, size, dtype=torch.float64, device=sigma.device)
-    return matrix.scatter_add_(2, index.expand(len(sigma), -1, -1), kernel[:, None].expand(-1, size, -1)).float()
+    matrix = torch.zeros(len(sigma), size, size, device=sigma.device)
+    return matrix.scatter_add_(2, index.expand(len(sigma), -1, -1), kernel.float()[:, None].expand(-1, size, -1))
 
 
 def sent(values: Tensor, to: Tensor) -> Tensor:
