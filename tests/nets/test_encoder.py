@@ -1,6 +1,7 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torch.nn import functional as F
 
 from kneessl.errors import UserError
@@ -152,3 +153,18 @@ def test_gradients_in_bfloat16_are_right_on_small_tiles_too(side):
             gradients.append(encoder.trunk.layer4[0].conv1.weight.grad.clone())
         assert torch.isfinite(gradients[1]).all()
         assert (gradients[0] - gradients[1]).norm() < 0.3 * gradients[0].norm()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_batch_norm_gets_channels_last(channels):
+    """In the other layout a step took a quarter longer, and only the first layers were in it."""
+    encoder = ClipEncoder().slices
+    layouts = []
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(
+                lambda _, inputs: layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+            )
+    encoder(torch.randn(2, channels, 64, 64).contiguous())
+    assert len(layouts) == 20
+    assert all(layouts)
