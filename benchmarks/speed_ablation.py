@@ -1,8 +1,8 @@
-"""What each part of the fast path is worth: `python benchmarks/speed_ablation.py [--exams 2] [--rounds 5]`.
+"""What each part of the fast path is worth: `python benchmarks/speed_ablation.py [--slices 4] [--rounds 9]`.
 
 Every row has two ways to do the same thing: the plain one that a first version would have, and ours. They take turns in
-one process, round by round, on slices of random values. *Saved*: of a whole pre-training step (BYOLMed2D, 224 pixels,
-16 slices), by the medians. Parts that act on the whole step are timed on it; the others alone, and set against it.
+one process, round by round, on slices of random values. *Saved*: of a whole pre-training step (BYOLMed2D, 224 pixels),
+by the medians. Parts that act on the whole step are timed on it; the others alone, and set against it.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from kneessl.views.augment import BLUR_KERNEL, Draw, View, apply, draw
 from kneessl.views.clips import Clips
 from kneessl.views.preprocess import Preprocessing
 
-SIZE, SLICES, SERIES = 224, 16, 30
+SIZE, SERIES = 224, 30
 Step = Callable[[], object]
 JITTERLESS = View(jitter=0.0, blur=1.0)
 """Crop, flip and blur: what the two ways of resampling differ in."""
@@ -55,8 +55,8 @@ class Training:
     """A pre-training step on views in place, in one of several ways."""
 
     def __init__(
-        self, exams: int, device: torch.device, channels_last: bool = True, channels: int = 1, bf16: bool = False,
-        compiled: bool = False,
+        self, exams: int, slices: int, device: torch.device, channels_last: bool = True, channels: int = 1,
+        bf16: bool = False, compiled: bool = False,
     ) -> None:  # fmt: skip
         torch.manual_seed(0)
         self.method = make_method("byolmed2d", None, {}).to(device)
@@ -66,7 +66,7 @@ class Training:
             self.method.encoder.slices.compile()
             self.method.target[0].slices.compile()
         self.optimizer = make_optimizer("adamw", self.method, 1e-4, 0.0)
-        shape = (exams, SLICES, SIZE, SIZE) if channels == 1 else (exams, SLICES, channels, SIZE, SIZE)
+        shape = (exams, slices, SIZE, SIZE) if channels == 1 else (exams, slices, channels, SIZE, SIZE)
         self.views = torch.randn(2, *shape, device=device)
         self.device, self.bf16 = device, bf16
 
@@ -143,18 +143,19 @@ def optimizers(device: torch.device) -> dict[str, torch.optim.Optimizer]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exams", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slices", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    base = Training(args.exams, device)
+    base = Training(args.exams, args.slices, device)
     base()
     whole = {
-        "channels_last": Training(args.exams, device, channels_last=False),
-        "first convolution on one channel": Training(args.exams, device, channels=3),
+        "channels_last": Training(args.exams, args.slices, device, channels_last=False),
+        "first convolution on one channel": Training(args.exams, args.slices, device, channels=3),
     }
     instead = {
-        "bf16 autocast": Training(args.exams, device, bf16=True),
-        "torch.compile of the encoders": Training(args.exams, device, compiled=True),
+        "bf16 autocast": Training(args.exams, args.slices, device, bf16=True),
+        "torch.compile of the encoders": Training(args.exams, args.slices, device, compiled=True),
     }
     print("| part | plain, ms | ours, ms | saved of a step |\n|---|---|---|---|")
     step = 0.0
@@ -168,30 +169,32 @@ def main() -> None:
             print(f"| {name} | | cannot run here: {type(error).__name__} | |")
             continue
         row(name, a, b, a)
-    for name, (plain, ours) in parts(args.exams, device).items():
+    for name, (plain, ours) in parts(args.exams, args.slices, device).items():
         a, b = turns(plain, ours, args.rounds, device)
         row(name, a, b, step + a - b)
-    print(f"\nA step of {args.exams} exams: {1000 * step:.0f} ms. {describe_machine()}, PyTorch {torch.__version__}, "
-          f"{args.rounds} rounds, {datetime.date.today()}")  # fmt: skip
+    print(
+        f"\nA step of {args.exams} x {args.slices} slices: {1000 * step:.0f} ms. {describe_machine()}, "
+        f"PyTorch {torch.__version__}, {args.rounds} rounds, {datetime.date.today()}"
+    )
 
 
 def row(name: str, plain: float, ours: float, step: float) -> None:
     print(f"| {name} | {1000 * plain:.1f} | {1000 * ours:.1f} | {100 * (plain - ours) / step:+.1f} % |", flush=True)
 
 
-def parts(exams: int, device: torch.device) -> dict[str, tuple[Step, Step]]:
+def parts(exams: int, count: int, device: torch.device) -> dict[str, tuple[Step, Step]]:
     """Parts of a step that are timed alone; what a step does twice, for both views, is done twice."""
     made = optimizers(device)
-    slices = torch.randint(0, 256, (exams, SLICES, 256, 256), dtype=torch.uint8, device=device)
+    slices = torch.randint(0, 256, (exams, count, 256, 256), dtype=torch.uint8, device=device)
     params = draw(JITTERLESS, exams, 256, 256, seeded(0))
     torch.testing.assert_close(one_by_one(slices, params), apply(slices, params, SIZE), atol=1e-3, rtol=0)
     a, b = (make_method("byolmed2d", None, {}).to(device) for _ in range(2))
     folder = ExamFolder(write_exams(Path(tempfile.mkdtemp()), exams))
-    clips = Clips(folder, "train", "sagittal", folder.exams("train", "sagittal"), SLICES, 0, Preprocessing())
+    clips = Clips(folder, "train", "sagittal", folder.exams("train", "sagittal"), count, 0, Preprocessing())
 
     def volumes() -> list[Tensor]:
         whole = [torch.from_numpy(np.load(folder.path("train", "sagittal", exam))).float() for exam in clips.exams]
-        return [volume[torch.randperm(len(volume))[:SLICES].sort()[0]] for volume in whole]
+        return [volume[torch.randperm(len(volume))[:count].sort()[0]] for volume in whole]
 
     def twice(make: Callable[[Tensor, Draw], Tensor]) -> Step:
         return lambda: [make(slices, params) for _ in range(2)]
