@@ -42,12 +42,13 @@ def test_every_preset_parses_and_a_word_overrides_it(preset, name):
     settings = cli.presets()[preset][name]
     parser.set_defaults(settings)
     untasked = {"pretrain", "imbalance", "imbalance-grid"}
-    words = ["data", "--out", "o"] + ([] if name in untasked else ["--task", "acl"])
+    words = ["data"] if name == "bench" else ["data", "--out", "o"]
+    words += [] if name in untasked else ["--task", "acl"]
     values = parser.parse_args(words)
     for key, value in settings.items():
         if not isinstance(value, dict):
             assert values[key] == value
-    section = {"label-curve": "finetune", "prevalence": "finetune"}.get(name, "pretrain")
+    section = {"label-curve": "finetune", "prevalence": "finetune", "bench": "finetune"}.get(name, "pretrain")
     nested = name not in {"pretrain", "finetune"}
     changed = parser.parse_args([*words, f"--{section}.epochs" if nested else "--epochs", "77"])
     assert (changed[section]["epochs"] if nested else changed.epochs) == 77

@@ -31,7 +31,7 @@ from kneessl.views.preprocess import Preprocessing
 RANKS = 2
 LIMIT = 900
 """Seconds until a run counts as hanging; on a busy machine two processes that wait for each other are slow."""
-TOLERANCE = 1e-8
+TOLERANCE = 1e-6
 """Of weights and buffers, relative to the largest of each tensor."""
 TINY = {"slices": 2, "size": 32, "batch": 4, "epochs": 2, "warmup_epochs": 0, "precision": "float32", "lr": 0.01}
 HEADS = {"byolmed2d": {"hidden": 16, "dim": 8}, "simclr": {"hidden": 16, "dim": 8}, "rotation": {}}
