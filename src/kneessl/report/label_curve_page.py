@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from kneessl.evaluation.label_curve import CurvePoint
 from kneessl.files import replacing, write_text
 from kneessl.report import figures, wording
+from kneessl.report.arm_lines import draw_arms
 from kneessl.report.label_curve_table import by_labels, needed_text
 from kneessl.report.strips import Key, key
 from kneessl.report.template import render
@@ -115,18 +116,12 @@ def _drawn(points: Sequence[CurvePoint]) -> Iterator[Figure]:
     keys = _keys(points)
     with figures.canvas(7.6, 4.6) as (figure, axes):
         axes.set_xscale("log")
-        for one in keys:
-            axes.plot([], [], color=one.colour, linestyle=figures.linestyle(one.dashes), marker="o", markersize=5)
+        dots = []
         for k, one in enumerate(keys):
-            own = [(point.labels, point.auc) for point in points if point.arm == one.name and point.auc]
             beside = span ** (_BESIDE * (k - (len(keys) - 1) / 2))
-            at = [labels * beside for labels, _ in own]
-            for x, (_, auc) in zip(at, own, strict=True):
-                axes.plot([x] * len(auc.by_seed), auc.by_seed, "o", color=one.colour, alpha=0.35, markersize=3.5, mew=0)
-                axes.plot([x, x], [auc.interval.low, auc.interval.high], color=one.colour, linewidth=1.2, alpha=0.8)
-            axes.get_lines()[k].set_data(at, [auc.interval.auc for _, auc in own])
-            axes.get_lines()[k].set_zorder(3)
-        axes.axhline(0.5, color="#8b949e", linewidth=1, linestyle=(0, (1, 2)))
+            own = [(point.labels * beside, point.auc) for point in points if point.arm == one.name and point.auc]
+            dots.append([(x, a.interval.auc, (a.interval.low, a.interval.high), a.by_seed) for x, a in own])
+        draw_arms(axes, keys, dots, 5)
         axes.set(xlabel="Labelled training exams", ylabel="AUC", xlim=(counts[0] / span**0.06, counts[-1] * span**0.06))
         lowest = min((min(a.interval.low, *a.by_seed) for p in points if (a := p.auc)), default=0.5)
         axes.set_ylim(min(0.45, lowest - 0.02), 1.01)

@@ -12,6 +12,7 @@ from kneessl.evaluation.bootstrap import Interval
 from kneessl.evaluation.prevalence import ARMS, PrevalenceRow
 from kneessl.files import replacing, write_text
 from kneessl.report import figures
+from kneessl.report.arm_lines import draw_arms
 from kneessl.report.prevalence_table import BALANCES, READOUTS, Panels, loss_text, share_text
 from kneessl.report.strips import Key, key
 from kneessl.report.template import render
@@ -148,16 +149,15 @@ def _drawn(panels: Panels) -> Iterator[Figure]:
 
 def _draw(axes: Axes, rows: Sequence[PrevalenceRow]) -> None:
     axes.set_xscale("log")
-    for one in _KEYS:
-        axes.plot([], [], color=one.colour, linestyle=figures.linestyle(one.dashes), marker="o", markersize=4.5)
-    for k, one in enumerate(_KEYS):
-        found = [(row.prevalence * _BESIDE ** (2 * k - 1), row.arms[one.name]) for row in rows if one.name in row.arms]
-        for x, arm in found:
-            axes.plot([x] * len(arm.by_seed), arm.by_seed, "o", color=one.colour, alpha=0.35, markersize=3, mew=0)
-            axes.plot([x, x], [arm.auc.low, arm.auc.high], color=one.colour, linewidth=1.2, alpha=0.8)
-        axes.get_lines()[k].set_data([x for x, _ in found], [arm.auc.value for _, arm in found])
-        axes.get_lines()[k].set_zorder(3)
-    axes.axhline(0.5, color="#8b949e", linewidth=1, linestyle=(0, (1, 2)))
+    dots = [
+        [
+            (row.prevalence * _BESIDE ** (2 * k - 1), arm.auc.value, (arm.auc.low, arm.auc.high), arm.by_seed)
+            for row in rows
+            if (arm := row.arms.get(one.name)) is not None
+        ]
+        for k, one in enumerate(_KEYS)
+    ]
+    draw_arms(axes, _KEYS, dots, 4.5)
     shares = sorted(row.prevalence for row in rows)
     axes.set_xlim(shares[0] / 1.3, shares[-1] * 1.3)
     axes.xaxis.set_major_locator(FixedLocator(shares))

@@ -140,7 +140,7 @@ def clip_loader(
         processes: That share each batch equally; more than one want `drop_last`.
 
     Raises:
-        UserError: a series cannot be read.
+        UserError: a series cannot be read onto the GPU; `ExamFolder.require_readable` says it sooner.
     """
     sampler, share = EpochSampler(indices, clips.seed, batch if drop_last else 1, processes), batch // processes
     held = hold_if_room(clips.folder, clips.split, clips.plane, clips.exams)
