@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from kneessl.exams.folder import ExamFolder, write_series
 from kneessl.methods import make_method
 from kneessl.nets.momentum import ema_update
+from kneessl.nets.resnet import ResNet18
 from kneessl.optimizers import LARS, make_optimizer
 from kneessl.training import describe_machine, seeded
 from kneessl.views.augment import BLUR_KERNEL, Draw, View, apply, draw
@@ -56,15 +58,17 @@ class Training:
 
     def __init__(
         self, exams: int, slices: int, device: torch.device, channels_last: bool = True, channels: int = 1,
-        bf16: bool = False, compiled: bool = False,
+        bf16: bool = False, compiled: bool = False, stem_last: bool = True,
     ) -> None:  # fmt: skip
         torch.manual_seed(0)
         self.method = make_method("byolmed2d", None, {}).to(device)
         if not channels_last:
             self.method.to(memory_format=torch.contiguous_format)
-        if compiled:
-            self.method.encoder.slices.compile()
-            self.method.target[0].slices.compile()
+        for encoder in (self.method.encoder, self.method.target[0]):
+            if not (channels_last and stem_last):
+                encoder.trunk.grey_weight = partial(contiguous_grey_weight, encoder.trunk)
+            if compiled:
+                encoder.slices.compile()
         self.optimizer = make_optimizer("adamw", self.method, 1e-4, 0.0)
         shape = (exams, slices, SIZE, SIZE) if channels == 1 else (exams, slices, channels, SIZE, SIZE)
         self.views = torch.randn(2, *shape, device=device)
@@ -77,6 +81,10 @@ class Training:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.after_step(0.5)
+
+
+def contiguous_grey_weight(trunk: ResNet18) -> Tensor:
+    return trunk.conv1.weight.sum(1, keepdim=True).contiguous()
 
 
 def one_by_one(slices: Tensor, params: Draw) -> Tensor:
@@ -151,6 +159,7 @@ def main() -> None:
     base()
     whole = {
         "channels_last": Training(args.exams, args.slices, device, channels_last=False),
+        "the first convolution in channels_last as well": Training(args.exams, args.slices, device, stem_last=False),
         "first convolution on one channel": Training(args.exams, args.slices, device, channels=3),
     }
     instead = {

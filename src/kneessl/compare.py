@@ -18,7 +18,8 @@ from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.files import write_text
 from kneessl.jobs import OWN_OF_FINETUNE, OWN_OF_PRETRAIN, Words, check_settings, done, failure, predictions, run_all
 from kneessl.methods import METHODS
-from kneessl.report import terminal_table, write_comparison_csv, write_comparison_page
+from kneessl.report.comparison_page import write_comparison_page
+from kneessl.report.comparison_table import terminal_table, write_comparison_csv
 from kneessl.report.describe import data_note
 from kneessl.training import open_run, plain, require_positive
 

@@ -21,8 +21,9 @@ from kneessl.nets.encoder import Pool, save_weights
 from kneessl.optimizers import OptimizerName, default_lr, make_optimizer, warmup_cosine
 from kneessl.probing import Probe
 from kneessl.processes import Processes
-from kneessl.report import Curve, write_report
+from kneessl.report.content import Curve
 from kneessl.report.describe import data_note, data_rows, show_views
+from kneessl.report.page import write_report
 from kneessl.training import Precision, data_hash, fit, open_run, plain, require_positive, seeded, write_record
 from kneessl.views.augment import T_PRIME, T, View
 from kneessl.views.clips import Clips, clip_loader

@@ -105,7 +105,7 @@ def write_record(out: Path, preprocessing: Preprocessing, rows: list[dict[str, f
         rows: The lines of `metrics.csv`.
         facts: What else to record.
     """
-    packages = ("kneessl", "torch", "lightning", "monai", "numpy")
+    packages = ("kneessl", "torch", "lightning", "numpy")
     record = {
         **facts,
         "seconds": sum(row["seconds"] for row in rows),

@@ -303,7 +303,9 @@ def test_errors_are_one_sentence(tmp_path, knees, monkeypatch):
     with pytest.raises(UserError, match="is not a run folder"):
         export(tmp_path, tmp_path / "out")
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "onnx" else 1)
-    with pytest.raises(UserError, match=r'^onnx missing for ONNX; run `pip install "kneessl\[export\]"` first$'):
+    with pytest.raises(
+        UserError, match=r'^onnx missing for the exported forms; run `pip install "kneessl\[export\]"` first$'
+    ):
         export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -14,9 +14,10 @@ from kneessl.evaluation import compare_auc, summarise
 from kneessl.evaluation.bootstrap import bootstrap_interval, roc_area
 from kneessl.evaluation.calibration import calibration
 from kneessl.evaluation.decisions import NEVER, apply_points, lock, net_benefit
-from kneessl.report import Arm, Curve, Evaluated, Finding, Mistake, Views, write_evaluation_page
 from kneessl.report.clinical import chapter
 from kneessl.report.clinical_figures import overlay
+from kneessl.report.content import Arm, Curve, Evaluated, Finding, Mistake, Views
+from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.report.operating import predictive_columns, predictive_lines, splits, states_of
 from kneessl.report.subgroup_table import subgroup_tables
 from kneessl.report.wording import number_text

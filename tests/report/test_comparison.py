@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kneessl.evaluation import ComparedArm, compare_arms, ranked
-from kneessl.report import terminal_table, write_comparison_csv, write_comparison_page
+from kneessl.report.comparison_page import write_comparison_page
+from kneessl.report.comparison_table import terminal_table, write_comparison_csv
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
 N = 50

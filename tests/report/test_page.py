@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kneessl.report import Curve, Views, write_report
+from kneessl.report.content import Curve, Views
+from kneessl.report.page import write_report
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
 

@@ -15,9 +15,9 @@ from kneessl.evaluation import THRESHOLD
 from kneessl.evaluation.auc import auc_interval
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane
 from kneessl.exams.laterality import SIDES
-from kneessl.report import Arm, Curve, Evaluated, Finding, Views, write_evaluation_page
-from kneessl.report.content import Place
+from kneessl.report.content import Arm, Curve, Evaluated, Finding, Place, Views
 from kneessl.report.describe import data_note, data_rows, show_views
+from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.training import data_hash, read_config, read_metrics, read_record
 from kneessl.views.augment import View
 

@@ -41,7 +41,7 @@ TOLERANCE = 1e-4
 SYNTHETIC = (1, 2, 24)
 """Slices of the series of noise that a graph is checked on where no data are named."""
 CHECKED_EXAMS = 3
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES = ("monai", "onnx", "onnxscript", "onnxruntime")
 
 
 def export(model: Path, out: Path, data: Path | None = None) -> None:
@@ -60,7 +60,9 @@ def export(model: Path, out: Path, data: Path | None = None) -> None:
             Then nothing is written.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise UserError(f'{" and ".join(missing)} missing for ONNX; run `pip install "kneessl[export]"` first')
+        raise UserError(
+            f'{" and ".join(missing)} missing for the exported forms; run `pip install "kneessl[export]"` first'
+        )
     loaded = load_model(model)
     for one in loaded.planes.values():
         if isinstance(one.classifier.head, SSLMHead) and one.preprocessing.depth < 1:
@@ -331,7 +333,7 @@ def describe(run: Path, model: PlaneModel) -> dict[str, Any]:
             "values / 255, antialiased bicubic resizing to `size`, clamped to 0 to 1, less `mean`, divided by `std`",
         },
         "weights": {"file": WEIGHTS, "sha256": hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()},
-        "versions": {name: version(name) for name in ("kneessl", "torch", "monai", "numpy", *PACKAGES)},
+        "versions": {name: version(name) for name in ("kneessl", "torch", "numpy", *PACKAGES)},
     }
     return about | decided(run)
 

@@ -10,7 +10,7 @@ from kneessl.diagnosis.model import Model, PlaneModel
 from kneessl.diagnosis.predict import Answers
 from kneessl.evaluation import THRESHOLD
 from kneessl.exams.folder import PLANES, ExamFolder, Plane
-from kneessl.report import Mistake
+from kneessl.report.content import Mistake
 
 if TYPE_CHECKING:
     from kneessl.diagnosis.evaluate import TaskResult

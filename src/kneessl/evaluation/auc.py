@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
-from sklearn.metrics import roc_curve
 
 from kneessl.errors import UserError
 
@@ -134,6 +133,8 @@ def mean_roc(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64],
     positive = checked_labels(labels)
     ranks = rankdata(_checked_trainings(scores, positive), axis=1)
     negatives = int((~positive).sum())
+    from sklearn.metrics import roc_curve  # its import takes a third of a second
+
     reached = np.arange(negatives + 1) / negatives
     corners = []
     for row in ranks:

@@ -1,16 +1,14 @@
 """Probes: how much of a finding can be read off frozen features, by a line or by the nearest neighbours."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.model_selection import StratifiedKFold
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from kneessl.errors import UserError
+
+if TYPE_CHECKING:  # its import takes a third of a second, which pre-training without labels need not wait for
+    from sklearn.pipeline import Pipeline
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -39,13 +37,18 @@ def enough_to_probe(labels: Labels, count: int) -> None:
         raise UserError(f"{count} labels are too few for a frozen encoder: {error}") from error
 
 
-def linear_readout(labels: Labels, scoring: Literal["roc_auc", "accuracy"]) -> Pipeline:
+def linear_readout(labels: Labels, scoring: Literal["roc_auc", "accuracy"]) -> "Pipeline":
     """Standardisation, then logistic regression whose L2 strength cross-validation chooses, the strongest of equals.
 
     Args:
         labels: int `(n,)`, those that it will be fitted to, each at least twice.
         scoring: What the strength is chosen by.
     """
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     folds = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=0)
     regression = LogisticRegressionCV(
         Cs=STRENGTHS, cv=folds, scoring=scoring, max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False
@@ -53,7 +56,7 @@ def linear_readout(labels: Labels, scoring: Literal["roc_auc", "accuracy"]) -> P
     return make_pipeline(StandardScaler(), regression)
 
 
-def neighbour_readout(n: int) -> Pipeline:
+def neighbour_readout(n: int) -> "Pipeline":
     """Weighted vote of the 20 nearest by cosine, weight exp(cos / 0.07) (Wu et al. 2018, section 3.4).
 
     Features are standardised first, which is ours: behind a ReLU all of them point the same way.
@@ -61,6 +64,10 @@ def neighbour_readout(n: int) -> Pipeline:
     Args:
         n: How many it will be fitted to.
     """
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     vote = KNeighborsClassifier(min(NEIGHBOURS, n), weights=_weight, metric="cosine", algorithm="brute")
     return make_pipeline(StandardScaler(), vote)
 
@@ -102,6 +109,8 @@ def out_of_fold(features: Features, labels: Labels) -> tuple[NDArray[np.float64]
 
     Linear scores are ranked within their fold, since folds differ in scale; shares of a vote do not.
     """
+    from sklearn.model_selection import StratifiedKFold
+
     linear, knn = np.empty(len(labels)), np.empty(len(labels))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     for train, held in folds.split(features, labels):

@@ -16,7 +16,7 @@ SMALLEST_SIDE = 63
 class AlexNet(nn.Module):
     """The convolutions of AlexNet in its one-column form (Krizhevsky 2014), as torchvision has it; no classifier.
 
-    Parameters bear torchvision's names and shapes (`features.0.weight` is `(64, 3, 11, 11)`). As in `SliceEncoder`, one
+    Parameters bear torchvision's names and shapes (`features.0.weight` is `(64, 3, 11, 11)`). As in `ResNet18`, one
     grey channel is convolved with the three channels' summed weights.
     """
 

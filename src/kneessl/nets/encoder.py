@@ -1,17 +1,16 @@
-"""ResNet-18 on one-channel slices, and the clip encoder that BYOLMed2D adds to it."""
+"""ResNet-18 as an encoder of slices, and the clip encoder that BYOLMed2D adds to it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from monai.networks.nets import resnet18
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kneessl.errors import UserError
 from kneessl.files import replacing
+from kneessl.nets.resnet import ResNet18
 from kneessl.nets.weights import read_tensors
 
 Pool = Literal["none", "max", "mean"]
@@ -34,38 +33,18 @@ class Grid:
     """From one cell's centre to the next."""
 
 
-def full_where_tiny(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer(x)`, in float32 where the maps `(N, C, h, w)` are but one pixel high or wide.
-
-    On CPUs, PyTorch 2.13's bfloat16 gradient of a 3 x 3 convolution of stride 2 over such maps is memory that nobody
-    has written to: now and then NaN (`tests/nets/test_encoder.py` has the case). Puzzle tiles get that small.
-    """
-    if min(x.shape[2:]) > 1:
-        return layer(x)
-    with torch.autocast(x.device.type, enabled=False):
-        return layer(x.float())
-
-
 class SliceEncoder(nn.Module):
-    """ResNet-18 up to its last feature map; its parameters bear torchvision's names.
-
-    The first convolution keeps torchvision's three input channels. A grey slice would be the same three times, and
-    convolution is linear, so one channel is convolved with the channels' summed weights: equal in values and gradients,
-    at a third of the reading.
+    """ResNet-18 up to its last feature map.
 
     Args:
-        stem: "cifar" is for pictures of 32 x 32: a first convolution of 3 x 3 with stride 1 and no max-pooling (Chen et
-            al. 2020, appendix B.9), so that a map's side is an eighth of the picture's.
+        stem: "cifar" is for pictures of 32 x 32 (`ResNet18(small=True)`).
     """
 
     def __init__(self, stem: Stem = "imagenet") -> None:
         super().__init__()
         small = stem == "cifar"
         self.grid = Grid(0, 8 if small else 32)
-        self.trunk = resnet18(
-            spatial_dims=2, n_input_channels=3, conv1_t_size=3 if small else 7, conv1_t_stride=1 if small else 2,
-            no_max_pool=small, bias_downsample=False, feed_forward=False,
-        )  # fmt: skip
+        self.trunk = ResNet18(small)
 
     def maps(self, slices: Tensor) -> Tensor:
         """As `forward`: these maps are all that there is."""
@@ -73,17 +52,7 @@ class SliceEncoder(nn.Module):
 
     def forward(self, slices: Tensor) -> Tensor:
         """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32, or / 8, rounded up."""
-        t = self.trunk
-        weight = t.conv1.weight
-        if slices.shape[1] == 1:  # the clone is in channels_last, which one channel does not tell by its strides
-            weight = weight.sum(1, keepdim=True).clone(memory_format=torch.channels_last)
-        x = F.conv2d(slices, weight, t.conv1.bias, t.conv1.stride, t.conv1.padding)
-        x = t.act(t.bn1(x))
-        if not t.no_max_pool:
-            x = t.maxpool(x)
-        for layer in (t.layer1, t.layer2, t.layer3, t.layer4):
-            x = full_where_tiny(layer, x)
-        return x
+        return self.trunk(slices)
 
 
 def each_slice(clips: Tensor) -> Tensor:
@@ -108,7 +77,7 @@ class ClipEncoder(nn.Module):
         self.slices = SliceEncoder(stem).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
-    def trunk(self) -> nn.Module:
+    def trunk(self) -> ResNet18:
         """The ResNet, whose parameters bear torchvision's names."""
         return self.slices.trunk
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kneessl.nets.resnet import ResNet18
+
 PATCH = 32
 """Side of a patch in pixels: that of one position in ResNet-18's last feature map."""
 
@@ -46,11 +48,11 @@ def masked_norm(norm: nn.Module, x: Tensor, visible: Tensor) -> Tensor:
     return join(torch.zeros_like(patches).index_copy(0, seen, normed.to(x.dtype)), *visible.shape[1:])
 
 
-def masked_maps(trunk: Any, slices: Tensor, visible: Tensor) -> list[Tensor]:
+def masked_maps(trunk: ResNet18, slices: Tensor, visible: Tensor) -> list[Tensor]:
     """What the four layers of a ResNet-18 make of the visible patches.
 
     Args:
-        trunk: The ResNet, with torchvision's names, for three channels; a grey slice stands for all three.
+        trunk: The ResNet.
         slices: float `(N, 1, H, W)`, sides multiples of 32.
         visible: bool `(N, H / 32, W / 32)`.
 
@@ -58,16 +60,11 @@ def masked_maps(trunk: Any, slices: Tensor, visible: Tensor) -> list[Tensor]:
         `(N, 64, H / 4, W / 4)`, `(N, 128, H / 8, W / 8)`, `(N, 256, H / 16, W / 16)`, `(N, 512, H / 32, W / 32)`.
     """
     conv1 = trunk.conv1
-    x = F.conv2d(
-        slices * enlarge(visible, slices),
-        conv1.weight.sum(1, keepdim=True),  # as SliceEncoder does
-        stride=conv1.stride,
-        padding=conv1.padding,
-    )
+    x = F.conv2d(slices * enlarge(visible, slices), trunk.grey_weight(), None, conv1.stride, conv1.padding)
     x = trunk.maxpool(trunk.act(masked_norm(trunk.bn1, x, visible)))
     x = x * enlarge(visible, x)
     maps = []
-    for layer in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
+    for layer in trunk.layers:
         for block in layer:
             x = _block(block, x, visible)
         maps.append(x)

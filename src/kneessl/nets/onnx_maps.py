@@ -6,7 +6,7 @@ brings weights into the processor's layout at every pass. docs/performance.md ha
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def resnet_model(encoder: SliceEncoder) -> bytes:
     """An ONNX model: slices, float32 `(N, 1, H, W)`, to maps; batch norm is folded into convolutions."""
     from onnx import TensorProto, helper
 
-    trunk, graph = cast(Any, encoder.trunk), Graph()
+    trunk, graph = encoder.trunk, Graph()
     x = graph.conv("slices", trunk.conv1, trunk.bn1, grey=True)
     x = graph.add("Relu", [x])
     if not trunk.no_max_pool:
@@ -54,7 +54,8 @@ def resnet_model(encoder: SliceEncoder) -> bytes:
         x = graph.add(
             "MaxPool", [x], kernel_shape=[pool.kernel_size] * 2, strides=[pool.stride] * 2, pads=[pool.padding] * 4
         )
-    for block in (block for stage in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4) for block in stage):
+    blocks: list[Any] = [block for stage in trunk.layers for block in stage]
+    for block in blocks:
         y = graph.add("Relu", [graph.conv(x, block.conv1, block.bn1)])
         y = graph.conv(y, block.conv2, block.bn2)
         short = x if block.downsample is None else graph.conv(x, *block.downsample)

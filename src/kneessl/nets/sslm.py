@@ -5,7 +5,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from kneessl.nets.encoder import Grid, full_where_tiny
+from kneessl.nets.encoder import Grid
+from kneessl.nets.resnet import full_where_tiny
 
 BRANCHES = 9
 

@@ -9,7 +9,8 @@ from kneessl.exams.folder import Plane
 from kneessl.exams.laterality import SIDES
 from kneessl.reader.assessment import NO_DIAGNOSIS, Assessment, Finding, KeySlice, ModelFacts, PlaneSeen
 from kneessl.reader.pictures import heated_slice
-from kneessl.report import Answer, KeyPicture, Sheet, write_answer_page
+from kneessl.report.answer_page import write_answer_page
+from kneessl.report.content import Answer, KeyPicture, Sheet
 from kneessl.report.wording import duration_text
 
 FLAGS = {
