@@ -48,18 +48,6 @@ def in_bf16(form: Form) -> Form:
     return run
 
 
-def folded(slices: SliceEncoder) -> SliceEncoder:
-    """Batch norm inside the convolutions before it."""
-    slices = deepcopy(slices)
-    for block in slices.trunk.modules():
-        for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):
-            parts = dict(block.named_children())
-            if isinstance(parts.get(norm), nn.BatchNorm2d) and isinstance(parts.get(conv), nn.Conv2d):
-                setattr(block, conv, nn.utils.fusion.fuse_conv_bn_eval(parts[conv], parts[norm]))
-                setattr(block, norm, nn.Identity())
-    return slices.to(memory_format=torch.channels_last)
-
-
 def openvino_form(model: bytes, threads: int) -> Form:
     import openvino
 
@@ -76,8 +64,6 @@ def forms(threads: int, shape: tuple[int, ...]) -> dict[str, Form]:
         compiled(example)
     found: dict[str, Form] = {
         "PyTorch, as it is trained": slices,
-        "PyTorch, contiguous": deepcopy(slices).to(memory_format=torch.contiguous_format),
-        "PyTorch, batch norm folded": folded(slices),
         "PyTorch, bf16": in_bf16(slices),
         "torch.compile, frozen": compiled,
         "TorchScript, frozen": torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(slices, example))),
