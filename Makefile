@@ -39,9 +39,9 @@ bench: $(READY)
 	$(BIN)/kneessl bench $(BENCH) --preset thesis --pretrain.batch 2
 	$(BIN)/kneessl bench $(BENCH) --preset thesis --of finetune
 	$(BIN)/kneessl bench $(BENCH) --preset thesis --of predict
-	$(BIN)/python benchmarks/speed_ablation.py
-	$(BIN)/python benchmarks/forward_forms.py
-	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/speed_ablation.py --rounds 5
+	$(BIN)/python benchmarks/forward_forms.py --rounds 5
+	$(BIN)/python benchmarks/scale.py --repeats 2 --rounds 9
 
 peers: $(PEERS)/.ready
 	$(PEERS)/bin/python benchmarks/peers/peers.py

@@ -1,15 +1,16 @@
 """How pre-training scales on this machine: start, epoch time, memory.
 
-    python benchmarks/scale.py [--exams 1130] [--base 96] [--repeats 3] [--limit 2]
+    python benchmarks/scale.py [--exams 1130] [--base 1130] [--repeats 3] [--rounds 15] [--limit 2]
 
 Three Markdown tables. Start: seconds from the start of the process to the end of the first optimiser step, by phase.
-Epoch: seconds of an epoch at 1, 2 and 4 times as many exams, runs interleaved, medians, and how far they are from a
-straight line through 0. Memory: most bytes of its own that a process under a limit holds, at growing sizes of folder.
+Epoch: at 1, 2 and 4 times as many exams, how fast the real command is beside bare steps that take turns with it
+(`kneessl bench`), since the machine is faster in one minute than in the next; and how much longer an epoch takes than
+so many times the first, but for its end. Memory: most bytes of its own that a process under a limit holds, at growing
+sizes of folder.
 Series are sparse files: as large as real ones, black, and nothing on disk; batches are drawn and read as ever.
 """
 
 import argparse
-import csv
 import json
 import os
 import resource
@@ -99,23 +100,18 @@ def start_table(work: Path, exams: int, repeats: int) -> None:
         print(f"| {same[0][0]} | {statistics.median(seconds):.2f} | {min(seconds):.2f} to {max(seconds):.2f} |")
 
 
-def epoch_table(work: Path, base: int, repeats: int) -> None:
-    folders = {k: make_folder(work / f"epoch{k}", k * base, 30) for k in (1, 2, 4)}
-    found: dict[int, list[float]] = {k: [] for k in folders}
-    for repeat in range(repeats):
-        for k, data in folders.items():
-            out = work / f"epoch{k}-run{repeat}"
-            command = [*PRETRAIN, str(data), "--out", str(out), "--epochs=3", *SMALL.split()]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            with (out / "metrics.csv").open(newline="") as file:
-                found[k] += [float(row["seconds"]) for row in csv.DictReader(file)][1:]  # the first one warms up
-    print(f"| exams | median s an epoch of {2 * repeats} | range | from linear |\n|---|---|---|---|")
-    one = statistics.median(found[1])
-    for k, seconds in found.items():
-        median = statistics.median(seconds)
-        print(
-            f"| {k * base} | {median:.2f} | {min(seconds):.2f} to {max(seconds):.2f} | {median / (k * one) - 1:+.1%} |"
-        )
+def epoch_table(work: Path, base: int, rounds: int) -> None:
+    print(f"| exams | ratio of pipeline to ceiling, {rounds} rounds | range | an epoch, from linear |\n|{'---|' * 4}")
+    ratios: list[float] = []
+    for k in (1, 2, 4):
+        data = make_folder(work / f"epoch{k}", k * base, 30)
+        settings = (word.replace("--", "--pretrain.", 1) for word in SMALL.split())
+        command = [sys.executable, "-m", "kneessl", "bench", str(data), f"--rounds={rounds}", "--json", *settings]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        found = json.loads(done.stdout)
+        ratios.append(found["ratio"])
+        low, high = found["ratio_range"]
+        print(f"| {k * base:,} | {ratios[-1]:.3f} | {low:.3f} to {high:.3f} | {ratios[0] / ratios[-1] - 1:+.1%} |")
 
 
 def memory_table(work: Path, limit: float) -> None:
@@ -153,8 +149,9 @@ def peaks(command: list[str], limit: int) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exams", type=int, default=1130, help="of the table of the start")
-    parser.add_argument("--base", type=int, default=96, help="exams at 1x, of the table of epochs")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--base", type=int, default=1130, help="exams at 1x, of the table of epochs")
+    parser.add_argument("--repeats", type=int, default=3, help="of the table of the start")
+    parser.add_argument("--rounds", type=int, default=15, help="of the table of epochs")
     parser.add_argument("--limit", type=float, default=2, help="own memory of a process in GiB, of the table of memory")
     parser.add_argument("--work", type=Path, help="where to put folders and runs, by default a temporary folder")
     given = parser.parse_args()
@@ -164,7 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.work) as work:
         start_table(Path(work), given.exams, given.repeats)
         print(flush=True)
-        epoch_table(Path(work), given.base, given.repeats)
+        epoch_table(Path(work), given.base, given.rounds)
         print(flush=True)
         memory_table(Path(work), given.limit)
 
