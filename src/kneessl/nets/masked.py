@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kneessl.nets.resnet import ResNet18
 
@@ -59,8 +58,7 @@ def masked_maps(trunk: ResNet18, slices: Tensor, visible: Tensor) -> list[Tensor
     Returns:
         `(N, 64, H / 4, W / 4)`, `(N, 128, H / 8, W / 8)`, `(N, 256, H / 16, W / 16)`, `(N, 512, H / 32, W / 32)`.
     """
-    conv1 = trunk.conv1
-    x = F.conv2d(slices * enlarge(visible, slices), trunk.grey_weight(), None, conv1.stride, conv1.padding)
+    x = trunk.stem(slices * enlarge(visible, slices))
     x = trunk.maxpool(trunk.act(masked_norm(trunk.bn1, x, visible)))
     x = x * enlarge(visible, x)
     maps = []

@@ -49,8 +49,8 @@ def resnet_model(encoder: SliceEncoder) -> bytes:
     trunk, graph = encoder.trunk, Graph()
     x = graph.conv("slices", trunk.conv1, trunk.bn1, grey=True)
     x = graph.add("Relu", [x])
-    if not trunk.no_max_pool:
-        pool = trunk.maxpool
+    pool = trunk.maxpool
+    if isinstance(pool, nn.MaxPool2d):
         x = graph.add(
             "MaxPool", [x], kernel_shape=[pool.kernel_size] * 2, strides=[pool.stride] * 2, pads=[pool.padding] * 4
         )

@@ -46,12 +46,11 @@ class ResNet18(nn.Module):
 
     def __init__(self, small: bool = False) -> None:
         super().__init__()
-        self.no_max_pool = small
         side, stride = (3, 1) if small else (7, 2)
         self.conv1 = nn.Conv2d(3, WIDTHS[0], side, stride, padding=side // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.act = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.maxpool = nn.Identity() if small else nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         channels = (WIDTHS[0], *WIDTHS)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             nn.Sequential(Block(channels[k], width, 1 if k == 0 else 2), Block(width, width, 1))
@@ -71,13 +70,14 @@ class ResNet18(nn.Module):
         # One channel does not tell channels_last by its strides; only the clone makes the maps that follow so.
         return self.conv1.weight.sum(1, keepdim=True).clone(memory_format=torch.channels_last)
 
+    def stem(self, slices: Tensor) -> Tensor:
+        """The first convolution of grey slices or colour pictures."""
+        weight = self.grey_weight() if slices.shape[1] == 1 else self.conv1.weight
+        return F.conv2d(slices, weight, None, self.conv1.stride, self.conv1.padding)
+
     def forward(self, slices: Tensor) -> Tensor:
         """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32, or / 8, rounded up."""
-        weight = self.grey_weight() if slices.shape[1] == 1 else self.conv1.weight
-        x = F.conv2d(slices, weight, None, self.conv1.stride, self.conv1.padding)
-        x = self.act(self.bn1(x))
-        if not self.no_max_pool:
-            x = self.maxpool(x)
+        x = self.maxpool(self.act(self.bn1(self.stem(slices))))
         for layer in self.layers:
             x = full_where_tiny(layer, x)
         return x
