@@ -10,18 +10,21 @@ import datetime
 import io
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import cast
 
 import numpy as np
+import onnxruntime
 import torch
 import torch._inductor.config
 from torch import Tensor, nn
 
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder
-from kneessl.nets.onnx_maps import onnx_maps, resnet_model
+from kneessl.nets.fast_maps import fast_maps
 from kneessl.training import describe_machine
 
 SIZE = 224
@@ -48,6 +51,23 @@ def in_bf16(form: Form) -> Form:
     return run
 
 
+def onnx_model(slices: SliceEncoder, example: Tensor) -> bytes:
+    """As `torch.onnx` writes it; who runs it folds batch norm on its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "maps.onnx"
+        torch.onnx.export(slices, (example,), path, dynamo=True, external_data=False, verbose=False)
+        return path.read_bytes()
+
+
+def onnx_runtime_form(model: bytes, threads: int) -> Form:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads disturb the next form
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (slices,) = session.get_inputs()
+    return lambda x: torch.from_numpy(session.run(None, {slices.name: x.numpy()})[0])
+
+
 def openvino_form(model: bytes, threads: int) -> Form:
     import openvino
 
@@ -59,6 +79,7 @@ def openvino_form(model: bytes, threads: int) -> Form:
 
 def forms(threads: int, shape: tuple[int, ...]) -> dict[str, Form]:
     slices, example = encoder(), torch.zeros(shape)
+    model = onnx_model(slices, example)
     with torch._inductor.config.patch(freezing=True):
         compiled = torch.compile(deepcopy(slices))
         compiled(example)
@@ -67,10 +88,11 @@ def forms(threads: int, shape: tuple[int, ...]) -> dict[str, Form]:
         "PyTorch, bf16": in_bf16(slices),
         "torch.compile, frozen": compiled,
         "TorchScript, frozen": torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(slices, example))),
-        "ONNX Runtime (kneessl predict)": cast(Form, onnx_maps(slices)),
+        "kneessl predict": cast(Form, fast_maps(slices)),
+        "ONNX Runtime": onnx_runtime_form(model, threads),
     }
     try:
-        found["OpenVINO"] = openvino_form(resnet_model(slices), threads)
+        found["OpenVINO"] = openvino_form(model, threads)
     except ImportError:
         print("OpenVINO is not installed")
     return found

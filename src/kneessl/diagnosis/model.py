@@ -16,7 +16,7 @@ from kneessl.errors import UserError
 from kneessl.evaluation.familiarity import Familiarity
 from kneessl.exams.folder import PLANES, Plane
 from kneessl.nets.encoder import each_slice
-from kneessl.nets.onnx_maps import Maps, onnx_maps
+from kneessl.nets.fast_maps import Maps, fast_maps
 from kneessl.training import read_record
 from kneessl.views.preprocess import Preprocessing
 
@@ -43,7 +43,7 @@ class PlaneModel:
 
     @cached_property
     def _fast_maps(self) -> Maps | None:
-        return onnx_maps(self.classifier.encoder)
+        return fast_maps(self.classifier.encoder)
 
 
 @dataclass(frozen=True)

@@ -65,11 +65,11 @@ class Preprocessing:
         start = torch.zeros(len(slices), dtype=torch.int64, device=slices.device)
         rows = resize_matrix(start, start + height, height, self.size)
         columns = resize_matrix(start, start + width, width, self.size)
-        return separable(slices.float() / 255, rows, columns).clamp_(0, 1)
+        return separable(slices.to(torch.float32, copy=True).div_(255), rows, columns).clamp_(0, 1)
 
     def standardise(self, views: Tensor) -> Tensor:
         """Values from 0 to 1 -> mean 0 and standard deviation 1 over MRNet."""
-        return (views - self.mean) / self.std
+        return (views - self.mean).div_(self.std)
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change with any setting here, or with `VERSION`."""

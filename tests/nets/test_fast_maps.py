@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from kneessl.nets import onnx_maps as rooms
+from kneessl.nets import fast_maps as rooms
 from kneessl.nets.alexnet import AlexNet
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder
-from kneessl.nets.onnx_maps import onnx_maps
+from kneessl.nets.fast_maps import fast_maps, parts
+from kneessl.nets.winograd import Winograd
 
 
 def trained(stem: str = "imagenet") -> SliceEncoder:
@@ -24,36 +25,57 @@ def trained(stem: str = "imagenet") -> SliceEncoder:
 
 
 @pytest.mark.parametrize(("stem", "side"), [("imagenet", 224), ("imagenet", 97), ("imagenet", 32), ("cifar", 40)])
-@pytest.mark.parametrize("slices", [1, 5])
+@pytest.mark.parametrize("slices", [1, 7, 16])
 def test_maps_are_those_of_pytorch_in_float64(stem, side, slices):
     encoder = trained(stem)
     x = torch.randn(slices, 1, side, side)
-    found, right = onnx_maps(encoder)(x), deepcopy(encoder).double()(x.double())
+    found, right = fast_maps(encoder)(x), deepcopy(encoder).double()(x.double())
     assert found.shape == right.shape
     assert found.dtype == torch.float32
     assert (found - right).abs().max() < 2e-5 * right.abs().max()
+
+
+def test_many_channels_go_by_minimal_filtering_and_few_do_not():
+    blocks = fast_maps(trained()).blocks
+    assert [isinstance(c, Winograd) for block in blocks for c in (block.conv1, block.conv2)] == [
+        *[False] * 4, *[False, True, True, True] * 3,
+    ]  # fmt: skip
 
 
 def test_a_clip_encoder_is_its_slice_encoder():
     encoder = ClipEncoder("max").eval()
     encoder.slices.load_state_dict(trained().state_dict())
     x = torch.randn(3, 1, 64, 64)
-    assert torch.equal(onnx_maps(encoder)(x), onnx_maps(encoder.slices)(x))
+    assert torch.equal(fast_maps(encoder)(x), fast_maps(encoder.slices)(x))
+
+
+def test_the_same_slices_have_the_same_maps_each_time():
+    maps, x = fast_maps(trained()), torch.randn(17, 1, 64, 64)
+    assert torch.equal(maps(x), maps(x.clone()))
 
 
 def test_it_does_not_follow_weights_that_change_afterwards():
     encoder, x = trained(), torch.randn(1, 1, 64, 64)
-    maps = onnx_maps(encoder)
+    maps = fast_maps(encoder)
     before = maps(x)
-    encoder.trunk.conv1.weight.zero_()
+    with torch.no_grad():
+        for weights in encoder.parameters():
+            weights.zero_()
     assert torch.equal(maps(x), before)
 
 
 def test_other_networks_have_no_such_way():
-    assert onnx_maps(AlexNet()) is None
+    assert fast_maps(AlexNet()) is None
 
 
-@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
-def test_without_onnx_runtime_there_is_no_such_way(monkeypatch, missing):
-    monkeypatch.setattr(rooms, "find_spec", lambda name: None if name == missing else object())
-    assert onnx_maps(trained()) is None
+def test_an_encoder_elsewhere_than_on_the_cpu_has_no_such_way():
+    assert fast_maps(SliceEncoder().to("meta")) is None
+
+
+@pytest.mark.parametrize("count", range(1, 40))
+def test_parts_are_even_and_no_longer_than_asked(count):
+    slices = torch.arange(count)
+    lengths = [len(part) for part in parts(slices, rooms.TOGETHER)]
+    assert torch.equal(torch.cat(parts(slices, rooms.TOGETHER)), slices)
+    assert max(lengths) <= rooms.TOGETHER
+    assert max(lengths) - min(lengths) <= 1
