@@ -44,9 +44,9 @@ def make_folder(root: Path, exams: int, slices: int) -> Path:
 def start_child(data: str, out: str, began: str) -> None:
     """In a process of its own: pre-train until the first optimiser step is done, and print when each phase ended."""
     marks = [("interpreter", time.monotonic())]
-    from kneessl import cli
+    from kneessl import cli, startup
 
-    with cli.uncollected():
+    with startup.quick_imports():
         import torch
 
         marks.append((f"import PyTorch {torch.__version__}", time.monotonic()))
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=2, help="own memory of a process in GiB, of the table of memory")
     parser.add_argument("--work", type=Path, help="where to put folders and runs, by default a temporary folder")
     given = parser.parse_args()
-    from kneessl.training import describe_machine
+    from kneessl.machine import describe_machine
 
     print(f"`python {shlex.join(sys.argv)}`, {describe_machine()}, {os.cpu_count()} cores, {date.today()}\n")
     with tempfile.TemporaryDirectory(dir=given.work) as work:

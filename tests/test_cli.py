@@ -1,4 +1,3 @@
-import gc
 import shlex
 import sys
 
@@ -88,13 +87,3 @@ def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 130
-
-
-def test_garbage_is_collected_again_after_an_import_that_fails():
-    def fail():
-        assert not gc.isenabled()
-        raise ImportError
-
-    with pytest.raises(ImportError), cli.uncollected():
-        fail()
-    assert gc.isenabled()

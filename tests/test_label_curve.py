@@ -15,7 +15,7 @@ from kneessl.exams.folder import write_labels, write_series
 from kneessl.jobs import done, finished
 from kneessl.label_curve import count_labels, epochs_for, name_starts, run_label_curve
 from kneessl.nets.encoder import ClipEncoder, save_weights
-from kneessl.training import write_record
+from kneessl.runs import write_record
 from kneessl.views.preprocess import Preprocessing
 
 FINETUNE = {"size": 32, "slices": 2, "batch": 4, "epochs": 1, "precision": "float32"}

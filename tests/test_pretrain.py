@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from kneessl.callbacks import StopAsked, StopBetweenBatches
 from kneessl.errors import UserError
+from kneessl.machine import lightning_precision
 from kneessl.methods.byol import BYOL
 from kneessl.nets.encoder import ClipEncoder
 from kneessl.pretrain import Pretraining, pretrain
-from kneessl.training import lightning_precision
 from kneessl.views.augment import T_PRIME, T
 from kneessl.views.clips import EpochSampler, ignore_interrupt
 from kneessl.views.inputs import ViewMaker

@@ -32,7 +32,8 @@ from workload import Arm, Workload
 
 from kneessl.errors import UserError
 from kneessl.exams.phantom.command import phantom
-from kneessl.training import describe_machine, lightning_precision, require_positive
+from kneessl.machine import describe_machine, lightning_precision
+from kneessl.runs import require_positive
 
 KINDS = ("training", "views alone")
 REFERENCE = "lightly, BYOL"

@@ -26,17 +26,11 @@ from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, ExamFolder, Plane
 from kneessl.files import write_text
 from kneessl.jobs import OWN_OF_FINETUNE, OWN_OF_PRETRAIN, Words, check_settings
+from kneessl.machine import LightningPrecision, Precision, describe_machine, lightning_precision, peak_memory
 from kneessl.methods import MethodName
+from kneessl.runs import require_positive
 from kneessl.stopwatch import Clock, Measured, Stopwatch, Timing
-from kneessl.training import (
-    LightningPrecision,
-    Precision,
-    describe_machine,
-    lightning_precision,
-    peak_memory,
-    require_positive,
-    watched,
-)
+from kneessl.training import watched
 from kneessl.views.preprocess import Preprocessing
 
 Of = Literal["pretrain", "finetune", "predict"]

@@ -18,8 +18,7 @@ from tqdm import tqdm
 from kneessl.distributed import anywhere, everyones
 from kneessl.errors import UserError
 from kneessl.files import replacing
-
-LAST = Path("checkpoints") / "last.ckpt"
+from kneessl.runs import LAST
 
 
 class EpochLog(Callback):

@@ -1,9 +1,7 @@
 """The command line: `kneessl COMMAND ...`. Each command is one function; its signature and docstring are its help."""
 
-import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
@@ -15,6 +13,7 @@ import jsonargparse
 import yaml
 
 from kneessl.errors import UserError
+from kneessl.startup import quick_imports
 
 
 @dataclass(frozen=True)
@@ -219,27 +218,12 @@ class Parser(jsonargparse.ArgumentParser):
         raise UserError(f"{reason} (see {self.prog} --help)")
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No garbage collection while modules are imported, nor later of what they made: a seventh of the time goes there.
-
-    They make half a million objects, all of which stay. What was garbage before is collected first, not kept with them.
-    """
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
     """The parser of one command, its function, and the names of its switches."""
     command = COMMANDS[name]
     module, _, attribute = command.function.partition(":")
     if module not in sys.modules:
-        with uncollected():
+        with quick_imports():
             import_module(module)
     function = getattr(sys.modules[module], attribute)
     parameters = signature(function).parameters

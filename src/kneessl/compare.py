@@ -21,7 +21,7 @@ from kneessl.methods import METHODS
 from kneessl.report.comparison_page import write_comparison_page
 from kneessl.report.comparison_table import terminal_table, write_comparison_csv
 from kneessl.report.describe import data_note
-from kneessl.training import open_run, plain, require_positive
+from kneessl.runs import open_run, plain, require_positive
 
 SUPERVISED: dict[str, str] = {
     "supervised": "resnet18",

@@ -10,12 +10,14 @@ from kneessl.errors import UserError
 from kneessl.exams.cifar10 import picture_hash, read_cifar10
 from kneessl.exams.images import find_images
 from kneessl.files import write_text
+from kneessl.machine import Precision
 from kneessl.nets.encoder import save_weights
 from kneessl.pictures.arms import CIFAR, CROPPED, NETWORK, SUPERVISED, Training, make_arm, require_arm
 from kneessl.pictures.readouts import read_cell
 from kneessl.pictures.sets import choose_sets
 from kneessl.report.confusion import write_confusion_png
-from kneessl.training import Precision, fit, open_run, plain, write_record
+from kneessl.runs import open_run, plain, write_record
+from kneessl.training import fit
 from kneessl.views.pictures import picture_loader
 
 PAUSE = 60.0

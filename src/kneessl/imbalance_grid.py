@@ -16,6 +16,7 @@ from kneessl.exams.cifar10 import read_cifar10
 from kneessl.exams.images import find_images
 from kneessl.files import write_text
 from kneessl.jobs import Words, check_settings, done, failure, run_all
+from kneessl.machine import Precision
 from kneessl.pictures.arms import SUPERVISED, require_arm
 from kneessl.pictures.sets import choose_sets
 from kneessl.report.grid_content import IN_DOMAIN, OUT_OF_DOMAIN, READOUTS, A, GridRow, ReadoutOverSeeds, ratio_text
@@ -23,7 +24,7 @@ from kneessl.report.grid_figures import write_png
 from kneessl.report.grid_page import write_grid_page
 from kneessl.report.grid_table import grid_table, write_grid_csv
 from kneessl.report.grid_verdict import verdicts
-from kneessl.training import Precision, open_run, plain, require_positive
+from kneessl.runs import open_run, plain, require_positive
 
 RATIOS = (BALANCED, 0.1, 0.01)
 Arms = Literal["both", "method", "supervised"]

@@ -24,9 +24,9 @@ import torch
 from tqdm import tqdm
 
 from kneessl import cli
-from kneessl.callbacks import LAST
 from kneessl.errors import UserError
 from kneessl.files import write_text
+from kneessl.runs import LAST
 
 Words = list[str]
 OWN_OF_PRETRAIN = ("data", "method", "out", "plane", "seed", "devices", "num_nodes", "resume")

@@ -26,7 +26,7 @@ from kneessl.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, 
 from kneessl.report.describe import data_note
 from kneessl.report.label_curve_page import write_label_curve_page, write_label_curve_png
 from kneessl.report.label_curve_table import label_curve_table, write_label_curve_csv
-from kneessl.training import open_run, plain, require_positive
+from kneessl.runs import open_run, plain, require_positive
 
 RANDOM = "random"
 """The arm that starts from random weights, with which the others are compared."""

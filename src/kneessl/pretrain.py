@@ -16,6 +16,7 @@ from kneessl.distributed import everyones, gather
 from kneessl.errors import UserError
 from kneessl.evaluation.collapse import alignment, collapse_warning, effective_rank, feature_std, uniformity
 from kneessl.exams.folder import ExamFolder, Plane
+from kneessl.machine import Precision
 from kneessl.methods import METHODS, Method, MethodName, make_method, with_queue
 from kneessl.nets.encoder import Pool, save_weights
 from kneessl.optimizers import OptimizerName, default_lr, make_optimizer, warmup_cosine
@@ -23,8 +24,8 @@ from kneessl.probing import Probe
 from kneessl.processes import Processes
 from kneessl.report.content import Curve
 from kneessl.report.describe import data_note, data_rows, show_views
-from kneessl.report.page import write_report
-from kneessl.training import Precision, data_hash, fit, open_run, plain, require_positive, seeded, write_record
+from kneessl.runs import data_hash, open_run, plain, require_positive, write_record
+from kneessl.training import fit, seeded
 from kneessl.views.augment import T_PRIME, T, View
 from kneessl.views.clips import Clips, clip_loader
 from kneessl.views.inputs import ViewMaker
@@ -212,7 +213,7 @@ def pretrain(
     torch.manual_seed(seed)
     with nullcontext() if processes.first else redirect_stdout(None):  # one says which weights were taken
         built = make_method(method, pool, chosen, weights)
-    checkpoint = open_run(out, asked, resume, processes)
+    checkpoint = open_run(out, asked, resume, processes.first)
     if lr is None:
         lr = default_lr(optimizer, batch * accumulate, epochs)
     module = Pretraining(
@@ -234,6 +235,8 @@ def pretrain(
         settings=METHODS[method].settings() | chosen, seed=seed, epochs=epochs, lr=lr, exams=len(exams),
         data_sha256=data_sha256, collapsed=warning is not None, processes=processes.total,
     )  # fmt: skip
+    from kneessl.report.page import write_report  # it imports matplotlib, for which no first step need wait
+
     write_report(
         out / "report.html",
         title=f"Pre-training: {method}",

@@ -49,7 +49,7 @@ from kneessl.methods import METHODS, MethodName, make_method
 from kneessl.report.describe import data_note
 from kneessl.report.prevalence_page import write_prevalence_page, write_prevalence_png
 from kneessl.report.prevalence_table import prevalence_table, write_prevalence_csv
-from kneessl.training import open_run, plain, require_positive
+from kneessl.runs import open_run, plain, require_positive
 
 PREVALENCES = (BALANCED, 0.184, 0.05, 0.01)
 """By default; 18.4 % is MRNet's, 208 ACL tears in 1,130 exams."""

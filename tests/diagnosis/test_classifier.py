@@ -10,7 +10,7 @@ from kneessl.diagnosis.model import load_model
 from kneessl.diagnosis.recipes import oversample, step_decay
 from kneessl.errors import UserError
 from kneessl.nets.encoder import save_weights
-from kneessl.training import write_record
+from kneessl.runs import write_record
 from kneessl.views.preprocess import Preprocessing
 
 

@@ -18,7 +18,7 @@ from kneessl.diagnosis.model import load_model
 from kneessl.diagnosis.predict import series_logits
 from kneessl.exams.folder import ExamFolder, Provenance, write_labels, write_provenance, write_series
 from kneessl.nets.encoder import save_weights
-from kneessl.training import data_hash, write_record
+from kneessl.runs import data_hash, write_record
 from kneessl.views.preprocess import Preprocessing
 
 PLANES = ("sagittal", "axial")

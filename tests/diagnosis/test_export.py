@@ -41,7 +41,7 @@ from kneessl.exams.folder import ExamFolder
 from kneessl.exams.importer import import_exams
 from kneessl.nets.encoder import save_weights
 from kneessl.nets.sslm import ConvLSTM, SSLMHead
-from kneessl.training import write_record
+from kneessl.runs import write_record
 from kneessl.views.preprocess import Preprocessing
 
 TASKS = ["acl", "meniscus"]

@@ -27,7 +27,8 @@ from kneessl.exams.folder import ExamFolder, Provenance, write_provenance
 from kneessl.nets.alexnet import AlexNet
 from kneessl.nets.encoder import ClipEncoder, save_weights
 from kneessl.nets.sslm import SSLMEncoder
-from kneessl.training import seeded, write_record
+from kneessl.runs import write_record
+from kneessl.training import seeded
 from kneessl.views.augment import View
 from kneessl.views.preprocess import Preprocessing
 

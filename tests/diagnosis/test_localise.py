@@ -19,7 +19,7 @@ from kneessl.exams.folder import ExamFolder
 from kneessl.exams.lesions import COLUMNS, read_lesions
 from kneessl.exams.phantom.command import phantom
 from kneessl.nets.encoder import save_weights
-from kneessl.training import write_record
+from kneessl.runs import write_record
 from kneessl.views.preprocess import Preprocessing
 
 TASKS = ["abnormal", "acl", "meniscus"]

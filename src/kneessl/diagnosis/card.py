@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from kneessl import __version__
 from kneessl.diagnosis.locked import DECISIONS, FAMILIARITY, plane_folders
 from kneessl.errors import UserError
-from kneessl.training import read_config, read_record
+from kneessl.runs import read_config, read_record
 
 MODEL_CARD = "MODEL_CARD.md"
 """Beside the weights, in a model's run folder."""

@@ -18,7 +18,7 @@ from kneessl.exams.laterality import SIDES
 from kneessl.report.content import Arm, Curve, Evaluated, Finding, Place, Views
 from kneessl.report.describe import data_note, data_rows, show_views
 from kneessl.report.evaluation_page import write_evaluation_page
-from kneessl.training import data_hash, read_config, read_metrics, read_record
+from kneessl.runs import data_hash, read_config, read_metrics, read_record
 from kneessl.views.augment import View
 
 if TYPE_CHECKING:

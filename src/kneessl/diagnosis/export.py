@@ -30,7 +30,7 @@ from kneessl.exams.folder import SIDE, ExamFolder, Plane
 from kneessl.exams.stack import DISPLAY
 from kneessl.files import new_folder, write_text
 from kneessl.nets.sslm import ConvLSTM, SSLMHead
-from kneessl.training import read_record
+from kneessl.runs import read_record
 from kneessl.views.preprocess import central
 from kneessl.views.resample import resize_matrix, separable
 

@@ -27,19 +27,13 @@ from kneessl.errors import UserError
 from kneessl.evaluation.familiarity import Familiarity, Gaussian
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.files import write_text
+from kneessl.machine import Precision
 from kneessl.nets.encoder import load_encoder, save_weights
 from kneessl.nets.features import calibrate
 from kneessl.nets.weights import load_weights, read_tensors
 from kneessl.report.describe import data_note
-from kneessl.training import (
-    Precision,
-    data_hash,
-    fit,
-    open_run,
-    read_record,
-    require_positive,
-    write_record,
-)
+from kneessl.runs import data_hash, open_run, read_record, require_positive, write_record
+from kneessl.training import fit
 from kneessl.views.augment import View
 from kneessl.views.clips import Clips, clip_loader
 from kneessl.views.preprocess import Preprocessing

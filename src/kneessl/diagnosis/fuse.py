@@ -10,7 +10,7 @@ from kneessl.diagnosis.locked import DECISIONS, FAMILIARITY, OUT_OF_FOLD, WEIGHT
 from kneessl.diagnosis.model import load_plane
 from kneessl.errors import UserError
 from kneessl.files import new_folder, write_text
-from kneessl.training import read_record
+from kneessl.runs import read_record
 
 COPIED = (WEIGHTS, FAMILIARITY, "run.json", "config.yaml", "metrics.csv", OUT_OF_FOLD, DECISIONS)
 

@@ -17,7 +17,7 @@ from kneessl.evaluation.familiarity import Familiarity
 from kneessl.exams.folder import PLANES, Plane
 from kneessl.nets.encoder import each_slice
 from kneessl.nets.fast_maps import Maps, fast_maps
-from kneessl.training import read_record
+from kneessl.runs import read_record
 from kneessl.views.preprocess import Preprocessing
 
 

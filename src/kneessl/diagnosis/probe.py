@@ -24,7 +24,7 @@ from kneessl.machine import describe_machine
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder, load_encoder
 from kneessl.nets.features import recalibrate as recalibrate_norms
 from kneessl.nets.weights import load_weights
-from kneessl.training import open_run, plain, read_record
+from kneessl.runs import open_run, plain, read_record
 from kneessl.views.preprocess import Preprocessing
 
 BATCH = 64

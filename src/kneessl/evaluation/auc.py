@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy  # its parts are imported at their first use, and `stats` takes long
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
 
 from kneessl.errors import UserError
 
@@ -105,7 +104,7 @@ def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
     components = a.minus(b)
     difference, error = components.mean(), components.standard_error()
     if error > 0:
-        p = float(2 * norm.sf(abs(difference) / error))
+        p = float(2 * scipy.stats.norm.sf(abs(difference) / error))
     else:
         p = 1.0 if difference == 0 else 0.0
     low, high = max(difference - quantile * error, -1.0), min(difference + quantile * error, 1.0)
@@ -131,7 +130,7 @@ def mean_roc(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64],
         UserError: the arguments are not as described above.
     """
     positive = checked_labels(labels)
-    ranks = rankdata(_checked_trainings(scores, positive), axis=1)
+    ranks = scipy.stats.rankdata(_checked_trainings(scores, positive), axis=1)
     negatives = int((~positive).sum())
     from sklearn.metrics import roc_curve  # its import takes a third of a second
 
@@ -170,9 +169,9 @@ class _Components:
     @classmethod
     def of(cls, positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> "_Components":
         """Count in (trainings, n) by midranks: the rank among all, less the one in the own class (Sun & Xu 2014)."""
-        ranks = rankdata(scores, axis=1)
-        below = ranks[:, positive] - rankdata(scores[:, positive], axis=1)
-        above = positive.sum() - (ranks[:, ~positive] - rankdata(scores[:, ~positive], axis=1))
+        ranks = scipy.stats.rankdata(scores, axis=1)
+        below = ranks[:, positive] - scipy.stats.rankdata(scores[:, positive], axis=1)
+        above = positive.sum() - (ranks[:, ~positive] - scipy.stats.rankdata(scores[:, ~positive], axis=1))
         return cls(below.sum(axis=0), above.sum(axis=0), len(scores))
 
     def minus(self, other: "_Components") -> "_Components":
@@ -261,11 +260,12 @@ def logit_limits(value: float, error: float, quantile: float) -> tuple[float, fl
     if error == 0:
         return value, value
     half = quantile * error / (value * (1 - value))
-    return float(expit(logit(value) - half)), float(expit(logit(value) + half))
+    centre = scipy.special.logit(value)
+    return float(scipy.special.expit(centre - half)), float(scipy.special.expit(centre + half))
 
 
 def normal_quantile(level: float) -> float:
     """Return how many standard errors an interval of this level reaches either way."""
     if not 0 < level < 1:
         raise UserError(f"a confidence level lies between 0 and 1, not at {level}")
-    return float(norm.ppf(0.5 + level / 2))
+    return float(scipy.stats.norm.ppf(0.5 + level / 2))

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 
 from kneessl.errors import UserError
 from kneessl.evaluation.auc import checked_labels, checked_scores, normal_quantile
@@ -255,11 +255,11 @@ def _bca(
     resampled = resample(finite, patients, replicates, seed)
     moves = np.concatenate(jackknife(finite, patients))
     share = (np.mean(resampled < value) + np.mean(resampled <= value)) / 2
-    bias = norm.ppf(np.clip(share, 0.5 / replicates, 1 - 0.5 / replicates))
+    bias = scipy.stats.norm.ppf(np.clip(share, 0.5 / replicates, 1 - 0.5 / replicates))
     spread = float((moves**2).sum())
     acceleration = float((moves**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
     shifted = bias + np.array([-quantile, quantile])
     # |acceleration| is at most 1/6, so the denominator is above 0 unless bias and quantile together reach 6.
-    at = norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
+    at = scipy.stats.norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
     low, high = np.quantile(resampled, at)
     return Interval(value, float(low), float(high), level, replicates)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
-from scipy.stats import rankdata
 
 from kneessl.errors import UserError
 from kneessl.evaluation.auc import as_numbers, checked_labels, checked_scores, normal_quantile
@@ -244,7 +244,7 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
     probability = checked_probabilities(probabilities, positive)
     if bins < 1:
         raise UserError(f"exams are sorted into at least 1 bin, not into {bins}")
-    place = np.floor((rankdata(probability) - 0.5) * bins / len(positive))
+    place = np.floor((scipy.stats.rankdata(probability) - 0.5) * bins / len(positive))
     members = [place == index for index in np.unique(place)]
     return [
         ReliabilityBin(

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 
 from kneessl.errors import UserError
 from kneessl.evaluation.auc import AucDifference, AucInterval, auc_interval, compare_auc
@@ -334,7 +334,7 @@ def mean_aucs(
 
 def _wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's interval of a proportion among n exams, where n need not be whole."""
-    z = float(norm.ppf(0.5 + LEVEL / 2))
+    z = float(scipy.stats.norm.ppf(0.5 + LEVEL / 2))
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
     return max(centre - half, 0.0), min(centre + half, 1.0)

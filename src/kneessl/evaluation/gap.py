@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t
 
 from kneessl.evaluation.comparison import LEVEL
 
@@ -45,7 +45,7 @@ class OverSeeds:
         if n == 1:
             return cls(kept, mean, None, None, None)
         sd = float(figures.std(ddof=1))
-        half = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * sd / n**0.5
+        half = float(scipy.stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * sd / n**0.5
         return cls(kept, mean, sd, mean - half, mean + half)
 
     @property

@@ -11,10 +11,10 @@ Journal of Computer Vision 126, 2018; the exact test of two answers to the same 
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, diags_array
 from scipy.sparse.linalg import spsolve
-from scipy.stats import binomtest, t
 
 from kneessl.evaluation.metrics import Proportion
 
@@ -124,7 +124,7 @@ class Rate:
             float(chances.mean()),
             upper_tail(chances, int(hits.sum())),
             Proportion.of(int(centre.sum()), n),
-            float(binomtest(better, better + worse).pvalue) if better + worse else 1.0,
+            float(scipy.stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0,
         )
 
 
@@ -154,7 +154,7 @@ class Falls:
     def of(cls, lesion: NDArray[np.float64], control: NDArray[np.float64]) -> "Falls":
         """Sum up falls `(n,)` of the same exams, at least one."""
         gaps, n = lesion - control, len(lesion)
-        half = float(t.ppf(0.975, n - 1) * gaps.std(ddof=1) / np.sqrt(n)) if n > 1 else None
+        half = float(scipy.stats.t.ppf(0.975, n - 1) * gaps.std(ddof=1) / np.sqrt(n)) if n > 1 else None
         mean = float(gaps.mean())
         low, high = (None, None) if half is None else (mean - half, mean + half)
         return cls(

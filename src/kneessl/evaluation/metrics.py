@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
 
 from kneessl.errors import UserError
 from kneessl.evaluation.auc import AucInterval, auc_interval, checked_labels, checked_scores
@@ -31,7 +31,7 @@ class Proportion:
     @classmethod
     def of(cls, successes: int, n: int, level: float = 0.95) -> "Proportion":
         """Return `successes` / `n` with Wilson's score interval at `level`; `n` is at least 1."""
-        interval = binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
+        interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
         return cls(successes / n, float(interval.low), float(interval.high), successes, n)
 
 

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from kneessl.errors import UserError
 from kneessl.evaluation.auc import as_numbers, checked_labels
@@ -177,6 +175,9 @@ def planes_key(planes: Iterable[str]) -> str:
 
 def _fit(table: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
     """Weights (planes,), none below 0, and intercept on logits (n, planes); see `Stack.fit`."""
+    from sklearn.linear_model import LogisticRegression  # imported slowly, and not needed to apply a stack
+    from sklearn.preprocessing import StandardScaler
+
     weights = np.zeros(table.shape[1])
     used = np.arange(table.shape[1])
     while len(used):

@@ -19,7 +19,7 @@ from kneessl.methods import METHODS, MethodName, make_method, with_queue
 from kneessl.nets.encoder import FEATURES, ClipEncoder
 from kneessl.optimizers import OPTIMIZERS, OptimizerName
 from kneessl.pretrain import Pretraining
-from kneessl.training import require_positive
+from kneessl.runs import require_positive
 from kneessl.views.augment import View
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.preprocess import Preprocessing

@@ -22,7 +22,7 @@ from kneessl.exams.notes import Notes
 from kneessl.reader.assessment import NO_DIAGNOSIS, Assessment, Finding, Flag, ModelFacts, PlaneSeen
 from kneessl.reader.evidence import Evidence, evidence_of, key_slices
 from kneessl.reader.quality import quality_flags
-from kneessl.training import read_record
+from kneessl.runs import read_record
 
 HELD = "held at doubt, since the model has seen nothing like this study in training"
 UNMEASURED = (

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import roc_curve
 
 from kneessl.evaluation.abstention import RiskCoverage
 from kneessl.evaluation.calibration import ReliabilityBin
@@ -44,6 +43,8 @@ class Mark:
 
 def roc(finding: Finding, marks: Sequence[Sequence[Mark]], aucs: Sequence[float]) -> Picture:
     """Draw every arm's ROC curve in one square, with marks where it decides; `marks` and `aucs` one an arm."""
+    from sklearn.metrics import roc_curve  # with SciPy's statistics it takes a second, and answers draw no curve
+
     with canvas(4.6, 4.6) as (figure, axes):
         axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=DOTS)
         for index, (arm, own) in enumerate(zip(finding.arms, marks, strict=True)):

@@ -1,0 +1,72 @@
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from kneessl import startup
+
+
+def in_a_process_of_its_own(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "slow"),
+    [
+        ("pretrain", {"torchmetrics", "matplotlib", "scipy.stats", "sklearn", "pydicom", "monai"}),
+        ("predict", {"lightning", "torch._dynamo", "scipy.stats", "sklearn", "monai"}),
+        ("serve", {"torch"}),
+        ("check", {"torch"}),
+        ("import", {"torch", "matplotlib"}),
+    ],
+)
+def test_a_command_imports_nothing_slow_that_it_starts_without(command, slow):
+    code = f"import sys; from kneessl import cli; cli.make_parser({command!r}); print(*sys.modules)"
+    assert not slow & set(in_a_process_of_its_own(code).split())
+
+
+def test_lightning_does_without_torchmetrics_and_others_have_it_afterwards():
+    code = """
+from kneessl.startup import quick_imports
+with quick_imports():
+    import lightning
+import torch, torchmetrics
+assert issubclass(torchmetrics.Metric, torch.nn.Module)
+print(lightning.Trainer.__name__)
+"""
+    assert in_a_process_of_its_own(code).split() == ["Trainer"]
+
+
+def test_torchmetrics_that_is_there_already_stays():
+    code = """
+import torchmetrics
+from kneessl.startup import without_torchmetrics
+with without_torchmetrics():
+    import lightning.pytorch.core.module as module
+assert module.Metric is torchmetrics.Metric
+print("same")
+"""
+    assert in_a_process_of_its_own(code).split() == ["same"]
+
+
+def test_garbage_is_collected_again_after_an_import_that_fails():
+    def fail():
+        assert not gc.isenabled()
+        raise ImportError
+
+    with pytest.raises(ImportError), startup.uncollected():
+        fail()
+    assert gc.isenabled()
+
+
+def test_the_stand_in_goes_after_an_import_that_fails(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torchmetrics", raising=False)
+
+    def fail():
+        assert sys.modules["torchmetrics"].Metric
+        raise ImportError
+
+    with pytest.raises(ImportError), startup.without_torchmetrics():
+        fail()
+    assert "torchmetrics" not in sys.modules
