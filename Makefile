@@ -41,7 +41,7 @@ bench: $(READY)
 	$(BIN)/kneessl bench $(BENCH) --preset thesis --of predict
 	$(BIN)/python benchmarks/speed_ablation.py --rounds 5
 	$(BIN)/python benchmarks/forward_forms.py --rounds 5
-	$(BIN)/python benchmarks/scale.py --repeats 2 --rounds 9
+	$(BIN)/python benchmarks/scale.py --repeats 2 --rounds 25
 
 peers: $(PEERS)/.ready
 	$(PEERS)/bin/python benchmarks/peers/peers.py

@@ -1,6 +1,6 @@
 """How pre-training scales on this machine: start, epoch time, memory.
 
-    python benchmarks/scale.py [--exams 1130] [--base 1130] [--repeats 3] [--rounds 15] [--limit 2]
+    python benchmarks/scale.py [--exams 1130] [--base 1130] [--repeats 3] [--rounds 100] [--limit 2]
 
 Three Markdown tables. Start: seconds from the start of the process to the end of the first optimiser step, by phase.
 Epoch: at 1, 2 and 4 times as many exams, how fast the real command is beside bare steps that take turns with it
@@ -106,8 +106,13 @@ def epoch_table(work: Path, base: int, rounds: int) -> None:
     for k in (1, 2, 4):
         data = make_folder(work / f"epoch{k}", k * base, 30)
         settings = (word.replace("--", "--pretrain.", 1) for word in SMALL.split())
-        command = [sys.executable, "-m", "kneessl", "bench", str(data), f"--rounds={rounds}", "--json", *settings]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        words = [str(data), f"--rounds={rounds}", "--seconds=0.1", "--json", *settings]
+        done = subprocess.run(
+            [sys.executable, "-m", "kneessl", "bench", *words],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         found = json.loads(done.stdout)
         ratios.append(found["ratio"])
         low, high = found["ratio_range"]
@@ -151,7 +156,7 @@ def main() -> None:
     parser.add_argument("--exams", type=int, default=1130, help="of the table of the start")
     parser.add_argument("--base", type=int, default=1130, help="exams at 1x, of the table of epochs")
     parser.add_argument("--repeats", type=int, default=3, help="of the table of the start")
-    parser.add_argument("--rounds", type=int, default=15, help="of the table of epochs")
+    parser.add_argument("--rounds", type=int, default=100, help="of the table of epochs")
     parser.add_argument("--limit", type=float, default=2, help="own memory of a process in GiB, of the table of memory")
     parser.add_argument("--work", type=Path, help="where to put folders and runs, by default a temporary folder")
     given = parser.parse_args()
