@@ -3,9 +3,11 @@
 PyTorch's convolutions on CPUs follow the definition. docs/performance.md has when this is faster.
 """
 
+import math
+import threading
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 # "Fast algorithms for convolutional neural networks", equation 15 and those after it: F(4 x 4, 3 x 3), along one axis.
 PICTURE = (
@@ -19,8 +21,30 @@ KERNEL = (
 RESULT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
+TOGETHER = 3 * 2**18
+"""Values at most that a step makes before the next one takes them: so few that they stay in the processor's cache."""
+
+
+class Scratch(threading.local):
+    """Two pieces of memory that are used again and again: every new one would cost a page fault for each 4 KiB."""
+
+    def __init__(self) -> None:
+        self.pieces = [torch.empty(0), torch.empty(0)]
+
+    def take(self, k: int, *shape: int) -> Tensor:
+        """Piece `k` in this shape, float32, with anything in it; what was taken from it before is gone."""
+        count = math.prod(shape)
+        if len(self.pieces[k]) < count:
+            with torch.inference_mode(False):  # a tensor made in it could not be written to outside
+                self.pieces[k] = torch.empty(count)
+        return self.pieces[k][:count].view(shape)
+
+
+SCRATCH = Scratch()
+
+
 class Winograd:
-    """A convolution of 3 x 3 at stride 1 and padding 1.
+    """A convolution of 3 x 3 at stride 1 and padding 1, on CPUs.
 
     Each square of 4 x 4 results comes from a tile of 6 x 6 pixels, two of which overlap those of the next tile: 36
     multiplications for a pair of channels, where the definition takes 144. All of it is matrix products: tiles to 36
@@ -32,24 +56,38 @@ class Winograd:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        kernels = both_axes(KERNEL).to(weight.device) @ weight.double().flatten(2).mT
+        kernels = both_axes(KERNEL) @ weight.double().flatten(2).mT
         self.weight = kernels.permute(1, 2, 0).float().contiguous()
         self.bias = bias
-        self.picture, self.result = (both_axes(rows).float().to(weight.device) for rows in (PICTURE, RESULT))
+        self.picture, self.result = both_axes(PICTURE).float(), both_axes(RESULT).float()
 
+    @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """float32 `(n, C, h, w)` -> `(n, K, h, w)`, fastest in channels_last, which is how the result lies."""
         n, channels, height, width = x.shape
         down, right = -(-height // 4), -(-width // 4)
-        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * right + 1 - width, 1, 4 * down + 1 - height)).contiguous()
-        clip, row, column, _ = x.stride()
-        tiles = x.as_strided((6, 6, n, down, right, channels), (row, column, clip, 4 * row, 4 * column, 1))
-        values = (self.picture @ tiles.reshape(36, -1)).view(36, -1, channels)
-        products = values @ self.weight
-        squares = (self.result @ products.flatten(1)).view(4, 4, n, down, right, -1).permute(2, 3, 0, 4, 1, 5)
-        y = squares.new_empty(squares.shape)
-        torch.add(squares, self.bias, out=y)
+        y = torch.empty(n, down, 4, right, 4, len(self.bias))
+        together = max(1, TOGETHER // (36 * down * right * channels))
+        for few, found in zip(x.permute(0, 2, 3, 1).split(together), y.split(together), strict=True):
+            self._convolve(few, found)
         return y.view(n, 4 * down, 4 * right, -1)[:, :height, :width].permute(0, 3, 1, 2)
+
+    def _convolve(self, x: Tensor, y: Tensor) -> None:
+        """Pictures `(n, h, w, C)` to `y`, `(n, down, 4, right, 4, K)`."""
+        n, height, width, channels = x.shape
+        _, down, _, right, _, results = y.shape
+        padded = SCRATCH.take(0, n, 4 * down + 2, 4 * right + 2, channels).zero_()
+        padded[:, 1 : height + 1, 1 : width + 1] = x
+        picture, row, column, _ = padded.stride()
+        tiles = SCRATCH.take(1, 6, 6, n, down, right, channels)
+        tiles.copy_(padded.as_strided(tiles.shape, (row, column, picture, 4 * row, 4 * column, 1)))
+        values = SCRATCH.take(0, 36, n * down * right, channels)
+        torch.mm(self.picture, tiles.view(36, -1), out=values.view(36, -1))
+        products = SCRATCH.take(1, 36, n * down * right, results)
+        torch.bmm(values, self.weight, out=products)
+        squares = SCRATCH.take(0, 4, 4, n, down, right, results)
+        torch.mm(self.result, products.view(36, -1), out=squares.view(16, -1))
+        torch.add(squares.permute(2, 3, 0, 4, 1, 5), self.bias, out=y)
 
 
 def both_axes(rows: tuple[tuple[float, ...], ...]) -> Tensor:
