@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from kneessl.machine import describe_machine
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder
 from kneessl.nets.fast_maps import fast_maps
+from kneessl.startup import keep_freed_memory
 
 SIZE = 224
 Form = Callable[[Tensor], Tensor]
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
+    keep_freed_memory()
     x = torch.randn(args.slices, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     ready = forms(torch.get_num_threads(), x.shape)
     right = ready["PyTorch, as it is trained"](x)

@@ -46,6 +46,7 @@ def start_child(data: str, out: str, began: str) -> None:
     marks = [("interpreter", time.monotonic())]
     from kneessl import cli, startup
 
+    startup.keep_freed_memory()
     with startup.quick_imports():
         import torch
 

@@ -1,4 +1,5 @@
 import gc
+import platform
 import subprocess
 import sys
 
@@ -70,3 +71,30 @@ def test_the_stand_in_goes_after_an_import_that_fails(monkeypatch):
     with pytest.raises(ImportError), startup.without_torchmetrics():
         fail()
     assert "torchmetrics" not in sys.modules
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_freed_memory_is_there_again_without_page_faults():
+    code = """
+import resource, sys, torch
+from kneessl.startup import keep_freed_memory
+if len(sys.argv) > 1:
+    keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.zeros(2**24).add_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+    as_it_is, kept = (
+        int(subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True).stdout)
+        for words in ([], ["keep"])
+    )
+    assert kept < 100 < as_it_is
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(startup.ctypes, "CDLL", None)
+    startup.keep_freed_memory()
