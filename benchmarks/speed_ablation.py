@@ -6,7 +6,6 @@ by the medians. Parts that act on the whole step are timed on it; the others alo
 """
 
 import argparse
-import ctypes
 import datetime
 import statistics
 import tempfile
@@ -26,14 +25,13 @@ from kneessl.methods import make_method
 from kneessl.nets.momentum import ema_update
 from kneessl.nets.resnet import ResNet18
 from kneessl.optimizers import LARS, make_optimizer
-from kneessl.startup import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
+from kneessl.startup import keep_freed_memory
 from kneessl.training import seeded
 from kneessl.views.augment import BLUR_KERNEL, Draw, View, apply, draw
 from kneessl.views.clips import Clips
 from kneessl.views.preprocess import Preprocessing
 
 SIZE, SERIES = 224, 30
-M_MMAP_THRESHOLD = -3  # as in glibc's malloc.h
 Step = Callable[[], object]
 JITTERLESS = View(jitter=0.0, blur=1.0)
 """Crop, flip and blur: what the two ways of resampling differ in."""
@@ -176,10 +174,6 @@ def main() -> None:
     for name, plain in whole.items():
         a, step = turns(plain, base, args.rounds, device)
         row(name, a, step, a)
-    if device.type == "cpu":
-        a, b = turns(with_memory(give_memory_back, base), with_memory(keep_freed_memory, base), args.rounds, device)
-        row("freed memory stays", a, b, a)
-        keep_freed_memory()
     for name, other in instead.items():
         try:
             a, b = turns(base, other, args.rounds, device)
@@ -194,21 +188,6 @@ def main() -> None:
         f"\nA step of {args.exams} x {args.slices} slices: {1000 * step:.0f} ms. {describe_machine()}, "
         f"PyTorch {torch.__version__}, {args.rounds} rounds, {datetime.date.today()}"
     )
-
-
-def give_memory_back() -> None:
-    """As glibc does by itself, once a process has freed large pieces."""
-    libc = ctypes.CDLL(None)
-    for option, value in ((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26)):
-        libc.mallopt(option, value)
-
-
-def with_memory(way: Callable[[], None], step: Step) -> Step:
-    def run() -> None:
-        way()
-        step()
-
-    return run
 
 
 def row(name: str, plain: float, ours: float, step: float) -> None:
