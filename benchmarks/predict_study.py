@@ -18,6 +18,7 @@ started = time.perf_counter()
 from kneessl.reader.answer import write_answer  # noqa: E402  the imports are part of what is timed
 from kneessl.reader.assess import Assessor  # noqa: E402
 from kneessl.reader.intake import files_of  # noqa: E402
+from kneessl.startup import keep_freed_memory  # noqa: E402
 
 
 def main() -> None:
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("study")
     parser.add_argument("--times", type=int, default=7)
     given = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     assessor = Assessor(given.model)
     print(f"start-up {time.perf_counter() - started:.2f} s; threads {torch.get_num_threads()}")
     stages: dict[str, list[float]] = {name: [] for name in ("files and headers", "pixels, model, heat", "write", "all")}

@@ -84,8 +84,7 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(2**24).add_(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(faults())
+print([faults() for _ in range(14)][-1])  # the first ones make the room
 """
     as_it_is, kept = (
         int(subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True).stdout)

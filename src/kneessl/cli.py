@@ -13,7 +13,7 @@ import jsonargparse
 import yaml
 
 from kneessl.errors import UserError
-from kneessl.startup import keep_freed_memory, quick_imports
+from kneessl.startup import quick_imports
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,6 @@ def main() -> None:
     if not words or words[0] in {"-h", "--help"}:
         print(usage())
         return
-    keep_freed_memory()
     try:
         if words[0] not in COMMANDS:
             raise UserError(f"there is no command {words[0]}; the commands are {', '.join(COMMANDS)}")

@@ -9,7 +9,7 @@ import threading
 import torch
 from torch import Tensor
 
-# "Fast algorithms for convolutional neural networks", equation 15 and those after it: F(4 x 4, 3 x 3), along one axis.
+# F(4 x 4, 3 x 3) of "Fast algorithms for convolutional neural networks", along one axis: there B^T, G and A^T.
 PICTURE = (
     (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
     (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
@@ -46,7 +46,7 @@ SCRATCH = Scratch()
 class Winograd:
     """A convolution of 3 x 3 at stride 1 and padding 1, on CPUs.
 
-    Each square of 4 x 4 results comes from a tile of 6 x 6 pixels, two of which overlap those of the next tile: 36
+    Each square of 4 x 4 results comes from a tile of 6 x 6 pixels that shares two rows or columns with the next one: 36
     multiplications for a pair of channels, where the definition takes 144. All of it is matrix products: tiles to 36
     values each, one product over the channels for each of the 36, and those back to results.
 
