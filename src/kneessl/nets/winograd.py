@@ -20,7 +20,6 @@ KERNEL = (
 )  # fmt: skip
 RESULT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
-
 TOGETHER = 3 * 2**18
 """Values at most that a step makes before the next one takes them: so few that they stay in the processor's cache."""
 
