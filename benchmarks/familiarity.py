@@ -16,10 +16,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from kneessl.diagnosis.model import PlaneModel, load_model
-from kneessl.diagnosis.predict import forward
 from kneessl.exams.folder import ExamFolder
-from kneessl.exams.importer import import_exams
+from kneessl.model.model import PlaneModel, load_model
+from kneessl.model.predict import forward
+from kneessl.sources.importer import import_exams
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -23,10 +23,10 @@ import torch
 import torch._inductor.config
 from torch import Tensor, nn
 
-from kneessl.machine import describe_machine
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder
 from kneessl.nets.fast_maps import fast_maps
 from kneessl.startup import keep_freed_memory
+from kneessl.training.machine import describe_machine
 
 SIZE = 224
 Form = Callable[[Tensor], Tensor]

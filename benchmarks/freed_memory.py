@@ -15,8 +15,8 @@ from datetime import date
 
 import torch
 
-from kneessl.machine import describe_machine
 from kneessl.startup import keep_freed_memory
+from kneessl.training.machine import describe_machine
 
 STEPS = 3
 

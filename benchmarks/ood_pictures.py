@@ -6,7 +6,7 @@ Fashion-MNIST (Xiao, Rasul, Vollgraf 2017; MIT licence) has 70,000 grey photogra
 ten classes of which CIFAR-10 has none. Debian's package dataset-fashion-mnist holds it: 31 MB, fetched by apt-get and
 unpacked by dpkg-deb. OUT gets `train/CLASS/*.png` and `test/CLASS/*.png`: the first of each class in the published
 order, 500 and 200 unless told otherwise. A black margin makes them 32 x 32, of which
-`kneessl.exams.images.read_images` reads the middle 28 x 28: the photograph.
+`kneessl.pictures.folder.read_images` reads the middle 28 x 28: the photograph.
 """
 
 import argparse

@@ -15,9 +15,9 @@ import torch
 
 started = time.perf_counter()
 
-from kneessl.reader.answer import write_answer  # noqa: E402  the imports are part of what is timed
-from kneessl.reader.assess import Assessor  # noqa: E402
-from kneessl.reader.intake import files_of  # noqa: E402
+from kneessl.reader.answer.assess import Assessor  # noqa: E402
+from kneessl.reader.answer_folder import write_answer  # noqa: E402  the imports are part of what is timed
+from kneessl.reader.intake.intake import files_of  # noqa: E402
 from kneessl.startup import keep_freed_memory  # noqa: E402
 
 

@@ -23,11 +23,11 @@ from scipy.ndimage import rotate, shift
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder
-from kneessl.exams.importer import import_exams
-from kneessl.machine import describe_machine
 from kneessl.nets.encoder import ClipEncoder, load_encoder
 from kneessl.nets.features import recalibrate
-from kneessl.pretrain import pretrain
+from kneessl.sources.importer import import_exams
+from kneessl.training.machine import describe_machine
+from kneessl.training.pretrain import pretrain
 from kneessl.views.preprocess import Preprocessing
 
 SIZE = 96

@@ -54,7 +54,7 @@ def start_child(data: str, out: str, began: str) -> None:
         import lightning
 
         marks.append((f"import Lightning {lightning.__version__}", time.monotonic()))
-        from kneessl import pretrain
+        from kneessl.training import pretrain
 
     marks.append(("import kneessl", time.monotonic()))
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=2, help="own memory of a process in GiB, of the table of memory")
     parser.add_argument("--work", type=Path, help="where to put folders and runs, by default a temporary folder")
     given = parser.parse_args()
-    from kneessl.machine import describe_machine
+    from kneessl.training.machine import describe_machine
 
     print(f"`python {shlex.join(sys.argv)}`, {describe_machine()}, {os.cpu_count()} cores, {date.today()}\n")
     with tempfile.TemporaryDirectory(dir=given.work) as work:

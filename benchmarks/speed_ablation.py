@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kneessl.exams.folder import ExamFolder, write_series
-from kneessl.machine import describe_machine
 from kneessl.methods import make_method
 from kneessl.nets.momentum import ema_update
 from kneessl.nets.resnet import ResNet18
-from kneessl.optimizers import LARS, make_optimizer
 from kneessl.startup import keep_freed_memory
-from kneessl.training import seeded
+from kneessl.training.fit import seeded
+from kneessl.training.machine import describe_machine
+from kneessl.training.optimizers import LARS, make_optimizer
 from kneessl.views.augment import BLUR_KERNEL, Draw, View, apply, draw
 from kneessl.views.clips import Clips
 from kneessl.views.preprocess import Preprocessing

@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from kneessl.machine import describe_machine
 from kneessl.nets.fast_maps import TOGETHER
 from kneessl.nets.resnet import WIDTHS
 from kneessl.nets.winograd import Winograd
+from kneessl.training.machine import describe_machine
 
 SIDES = (56, 28, 14, 7)
 

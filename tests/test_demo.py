@@ -7,7 +7,7 @@ import pytest
 from kneessl.cli import run
 from kneessl.demo import demo
 from kneessl.errors import UserError
-from kneessl.reader.assessment import NO_DIAGNOSIS
+from kneessl.reader.answer.assessment import NO_DIAGNOSIS
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kneessl.callbacks import StopAsked, StopBetweenBatches
-from kneessl.diagnosis.finetune import finetune
 from kneessl.exams.folder import write_labels, write_series
+from kneessl.finetuning.finetune import finetune
+from kneessl.training.callbacks import StopAsked, StopBetweenBatches
 
 
 def kneessl(*words: object, expect: int = 0) -> subprocess.CompletedProcess[str]:

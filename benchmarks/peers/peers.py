@@ -31,9 +31,9 @@ from with_torchvision import torchvision_arm
 from workload import Arm, Workload
 
 from kneessl.errors import UserError
-from kneessl.exams.phantom.command import phantom
-from kneessl.machine import describe_machine, lightning_precision
-from kneessl.runs import require_positive
+from kneessl.phantom.command import phantom
+from kneessl.training.machine import describe_machine, lightning_precision
+from kneessl.training.runs import require_positive
 
 KINDS = ("training", "views alone")
 REFERENCE = "lightly, BYOL"

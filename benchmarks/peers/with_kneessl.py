@@ -7,9 +7,9 @@ import torch
 from workload import DIM, HIDDEN, Arm, Clock, Workload, drive
 
 from kneessl.methods import METHODS, MethodName, make_method
-from kneessl.optimizers import default_lr
-from kneessl.pretrain import Pretraining
-from kneessl.training import fit
+from kneessl.training.fit import fit
+from kneessl.training.optimizers import default_lr
+from kneessl.training.pretrain import Pretraining
 from kneessl.views.augment import T_PRIME, T
 from kneessl.views.inputs import ViewMaker
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kneessl.errors import UserError
-from kneessl.reader.intake import Limits, files_of
+from kneessl.reader.intake.intake import Limits, files_of
 
 PLANTED = "Quaxolotl^Zyphira"
 """In the names and contents of what is refused."""

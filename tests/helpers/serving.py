@@ -5,7 +5,7 @@ from threading import Event
 
 from fastapi.testclient import TestClient
 
-from kneessl.reader.limits import Limits
+from kneessl.reader.intake.limits import Limits
 from kneessl.reader.web.app import create_app
 from kneessl.reader.web.security import Access
 from kneessl.reader.web.store import Store

@@ -10,9 +10,9 @@ import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
 from helpers.sent import a_zip
-from kneessl.reader.assess import NoKneeError
-from kneessl.reader.connection import UnreachableError
-from kneessl.reader.orthanc import Series, StoredStudy
+from kneessl.reader.answer.assess import NoKneeError
+from kneessl.reader.archive.orthanc import Series, StoredStudy
+from kneessl.reader.intake.connection import UnreachableError
 
 IDENTITY = ("Quaxolotl^Zyphira", "PID-7730041", "19230817", "Saint Wumbo Clinic", "ACC-55120")
 ID = "0a1b2c3d-00000000-00000000-00000000-00000000"

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from kneessl.errors import UserError
 from kneessl.methods import METHODS, MethodName, make_method
-from kneessl.pretrain import pretrain
+from kneessl.training.pretrain import pretrain
 
 SMALL = {
     "byolmed2d": {"hidden": 16, "dim": 8},

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from kneessl.errors import UserError
-from kneessl.exams.cifar10 import Pictures
 from kneessl.methods import METHODS
 from kneessl.pictures.arms import CIFAR, CROPPED, SUPERVISED, Training, make_arm, require_arm
+from kneessl.pictures.cifar10 import Pictures
 
 TRAIN = Pictures(np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8), np.arange(12) % 10)
 TWO_VIEWS = ["byolmed2d", "byol", "simclr", "moco_v1", "moco_v2", "barlow_twins", "simsiam", "vicreg"]

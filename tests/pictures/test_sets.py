@@ -3,7 +3,7 @@ import pytest
 from helpers.cifar import write_cifar
 
 from kneessl.errors import UserError
-from kneessl.exams.cifar10 import read_cifar10
+from kneessl.pictures.cifar10 import read_cifar10
 from kneessl.pictures.sets import choose_sets
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from helpers.orthanc import PASSWORD, USER, running_orthanc
 
-from kneessl.diagnosis.finetune import finetune
-from kneessl.diagnosis.fuse import fuse
 from kneessl.exams.folder import ExamFolder, write_labels, write_series
-from kneessl.reader.orthanc import Orthanc
+from kneessl.finetuning.finetune import finetune
+from kneessl.model.fuse import fuse
+from kneessl.reader.archive.orthanc import Orthanc
 
 SETTINGS = {"epochs": 1, "size": 32, "batch": 4, "slices": 4, "precision": "32"}
 

@@ -10,10 +10,10 @@ from PIL import Image
 
 from kneessl.evaluation.decisions import NEVER, OperatingPoints, lock
 from kneessl.evaluation.metrics import Proportion
-from kneessl.exams.dicom_series import SeriesFacts
 from kneessl.report.answer_page import bar, edges, promises, write_answer_page
 from kneessl.report.content import Answer, KeyPicture, Sheet
 from kneessl.report.wording import probability_text, sentence_text
+from kneessl.sources.dicom.series import SeriesFacts
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
 POINTS = OperatingPoints(

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from kneessl.diagnosis.mrnet import WholeSeries
 from kneessl.exams.folder import ExamFolder, write_series
+from kneessl.finetuning.mrnet import WholeSeries
 from kneessl.views import store
 from kneessl.views.clips import Clips, EpochSampler, ResidentClips, clip_loader
 from kneessl.views.preprocess import Preprocessing

@@ -9,17 +9,17 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
-from kneessl.diagnosis.classifier import Classifier
-from kneessl.diagnosis.heads import MaxHead
-from kneessl.diagnosis.recipes import Recipe
-from kneessl.diagnosis.tuning import FineTuning
+from kneessl.classifier.classifier import Classifier
+from kneessl.classifier.heads import MaxHead
 from kneessl.errors import UserError
-from kneessl.exams.cifar10 import Pictures
+from kneessl.finetuning.recipes import Recipe
+from kneessl.finetuning.tuning import FineTuning
 from kneessl.methods import METHODS, MethodName, make_method, with_queue
 from kneessl.nets.encoder import FEATURES, ClipEncoder
-from kneessl.optimizers import OPTIMIZERS, OptimizerName
-from kneessl.pretrain import Pretraining
-from kneessl.runs import require_positive
+from kneessl.pictures.cifar10 import Pictures
+from kneessl.training.optimizers import OPTIMIZERS, OptimizerName
+from kneessl.training.pretrain import Pretraining
+from kneessl.training.runs import require_positive
 from kneessl.views.augment import View
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.preprocess import Preprocessing

@@ -8,16 +8,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from kneessl.diagnosis.classifier import Classifier
-from kneessl.diagnosis.probe import Channels, Start, image_features
+from kneessl.classifier.classifier import Classifier
 from kneessl.evaluation.metrics import Proportion
 from kneessl.evaluation.readout import Readout
-from kneessl.exams.cifar10 import Pictures
-from kneessl.exams.images import Images
 from kneessl.nets.encoder import ClipEncoder
 from kneessl.nets.features import recalibrate
 from kneessl.pictures.arms import CIFAR
+from kneessl.pictures.cifar10 import Pictures
+from kneessl.pictures.folder import Images
 from kneessl.pictures.linear import SoftmaxRegression
+from kneessl.pictures.probe import Channels, Start, image_features
 from kneessl.pictures.sets import Sets
 
 FORWARD = 500

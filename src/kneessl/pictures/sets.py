@@ -6,7 +6,7 @@ import numpy as np
 
 from kneessl.errors import UserError
 from kneessl.evaluation.imbalance import choose, counts_of, long_tail_counts
-from kneessl.exams.cifar10 import Cifar10, Pictures
+from kneessl.pictures.cifar10 import Cifar10, Pictures
 
 
 @dataclass(frozen=True, eq=False)

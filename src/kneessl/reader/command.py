@@ -12,15 +12,15 @@ from typing import Any
 from tqdm import tqdm
 
 from kneessl.errors import UserError
-from kneessl.exams.contrast import Weighting
-from kneessl.exams.dicom_series import Knee
 from kneessl.exams.folder import Plane
-from kneessl.exams.importer import DEFAULT_ECHO_MS
-from kneessl.exams.laterality import SIDES
 from kneessl.files import occupied, replacing
-from kneessl.reader.answer import REPORT, RESULT, record, write_answer
-from kneessl.reader.assess import Assessor
-from kneessl.reader.intake import files_of
+from kneessl.reader.answer.assess import Assessor
+from kneessl.reader.answer_folder import REPORT, RESULT, record, write_answer
+from kneessl.reader.intake.intake import files_of
+from kneessl.sources.dicom.contrast import Weighting
+from kneessl.sources.dicom.laterality import SIDES
+from kneessl.sources.dicom.series import Knee
+from kneessl.sources.importer import DEFAULT_ECHO_MS
 
 STUDIES = "studies.csv"
 
@@ -62,7 +62,7 @@ def predict(
     if occupied(out) and not (out / STUDIES).is_file():
         raise UserError(f"{out} exists and is no earlier batch of answers; name a new folder with --out")
     if dicom:
-        import_module("kneessl.reader.structured")  # says now, not after the work, that it is not installed
+        import_module("kneessl.reader.dicom.structured")  # says now, not after the work, that it is not installed
     sources = studies_in(Path(study)) if each else [study]
     assessor = Assessor(model)
     lines: list[Line] = []

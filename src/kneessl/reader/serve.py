@@ -37,8 +37,8 @@ def serve(
         raise UserError(f'{" and ".join(missing)} missing for the page; run `pip install "kneessl[reader]"` first')
     if not keep_hours > 0:
         raise UserError(f"--keep_hours is a time above 0, not {keep_hours}")
-    from kneessl.reader.assess import Assessor
-    from kneessl.reader.limits import Limits
+    from kneessl.reader.answer.assess import Assessor
+    from kneessl.reader.intake.limits import Limits
     from kneessl.reader.web.app import create_app
     from kneessl.reader.web.security import Access, is_loopback
     from kneessl.reader.web.store import Store

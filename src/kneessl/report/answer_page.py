@@ -8,15 +8,15 @@ from PIL import Image
 
 from kneessl.evaluation import Proportion
 from kneessl.evaluation.decisions import NEVER, OperatingPoints
-from kneessl.exams.dicom_series import SeriesFacts
 from kneessl.exams.folder import PLANES, Plane
-from kneessl.exams.stack import DISPLAY
 from kneessl.files import write_text
 from kneessl.report import figures
 from kneessl.report.content import Answer, Sheet
 from kneessl.report.figures import Picture
 from kneessl.report.template import render
 from kneessl.report.wording import probability_text, proportion_text
+from kneessl.sources.dicom.series import SeriesFacts
+from kneessl.sources.stack import DISPLAY
 
 WORDS = {
     "yes": ("Yes", "The model says that this finding is there."),

@@ -9,8 +9,8 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from kneessl.exams.folder import Plane
-from kneessl.reader.answer import CAPTURE, REPORT, RESULT, STRUCTURED
-from kneessl.reader.limits import Limits
+from kneessl.reader.answer_folder import CAPTURE, REPORT, RESULT, STRUCTURED
+from kneessl.reader.intake.limits import Limits
 from kneessl.reader.web import schema
 from kneessl.reader.web.store import Full, Store
 from kneessl.reader.web.upload import receive

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from kneessl.exams.folder import Plane
-from kneessl.reader.assessment import FlagKind
+from kneessl.reader.answer.assessment import FlagKind
 
 Stage = Literal["receiving", "queued", "reading headers", "model", "writing", "done", "failed"]
 AnswerWord = Literal["yes", "doubt", "no", "not assessed", "no operating points"]

@@ -11,7 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from kneessl.errors import UserError
-from kneessl.reader.limits import Inbox, Limits
+from kneessl.reader.intake.limits import Inbox, Limits
 from kneessl.reader.web.faults import sentence
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from threading import Event, Thread
 from typing import Protocol
 
 from kneessl.errors import UserError
-from kneessl.exams.dicom_series import Knee
-from kneessl.reader.answer import write_answer
-from kneessl.reader.assessment import Assessment, ModelFacts
-from kneessl.reader.limits import Limits
-from kneessl.reader.unzip import is_zip, unpack
+from kneessl.reader.answer.assessment import Assessment, ModelFacts
+from kneessl.reader.answer_folder import write_answer
+from kneessl.reader.intake.limits import Limits
+from kneessl.reader.intake.unzip import is_zip, unpack
 from kneessl.reader.web.faults import log_fault, sentence
 from kneessl.reader.web.schema import FindingLine, KneeLine
 from kneessl.reader.web.store import Store
+from kneessl.sources.dicom.series import Knee
 
 UNFORESEEN = "The study could not be read, by a fault of kneessl itself; its log names the place."
 _SWEEP_SECONDS = 30.0
@@ -122,7 +122,7 @@ def bytes_of(path: Path) -> int:
 def has_dicom_objects() -> bool:
     """Whether answers can be written as DICOM; loads what that takes, so that no study has to wait for it."""
     try:
-        import_module("kneessl.reader.structured")
+        import_module("kneessl.reader.dicom.structured")
     except UserError:  # it says that highdicom is not installed
         return False
     return True

@@ -1,0 +1,176 @@
+"""Many trainings, each a process of its own that types the commands a user would type.
+
+So one that runs out of memory takes no other with it, its memory and time are its own, and what is done is not done
+again.
+"""
+
+import csv
+import multiprocessing
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+import jsonargparse
+import torch
+from tqdm import tqdm
+
+from kneessl import cli
+from kneessl.errors import UserError
+from kneessl.files import write_text
+from kneessl.training.runs import LAST
+
+Words = list[str]
+OWN_OF_PRETRAIN = ("data", "method", "out", "plane", "seed", "devices", "num_nodes", "resume")
+"""Settings of `kneessl pretrain` that a command which runs many trainings gives each of them itself."""
+OWN_OF_FINETUNE = ("data", "task", "out", "plane", "from_run", "seed", "resume")
+"""The same of `kneessl finetune`."""
+LAST_FILES = {"evaluate": None, "imbalance": "result.json"}
+"""What a command writes last; trainings that are not named here, their record."""
+
+
+class Job(Protocol):
+    """Commands that belong together; when the last one is done, `result.json` is in the folder."""
+
+    @property
+    def folder(self) -> Path:
+        """Its own, and its name is unlike any other job's: `log.txt`, and `failure.txt` where it failed."""
+
+    def commands(self) -> Iterator[Words]:
+        """The words after `kneessl`; each command is made when the ones before it are done."""
+
+
+def done(job: Job) -> bool:
+    """Whether its figures are there."""
+    return (job.folder / "result.json").is_file()
+
+
+def failure(job: Job) -> str:
+    """Why it failed."""
+    return (job.folder / "failure.txt").read_text(encoding="utf-8")
+
+
+def predictions(job: Job, task: str) -> list[dict[str, str]]:
+    """The lines of its evaluation's `predictions.csv` for one task: exam, label, and a probability by each model."""
+    with (job.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["task"] == task]
+
+
+def check_settings(command: str, settings: Mapping[str, Any], own: Sequence[str]) -> jsonargparse.Namespace:
+    """Parse a command's settings before anything is trained, so that a misspelt one ends here.
+
+    Args:
+        command: Such as finetune.
+        settings: What was asked for.
+        own: Settings of the command that are not to be asked for, since every job has its own.
+
+    Returns:
+        All settings of the command, as `cli.parse_settings`.
+
+    Raises:
+        UserError: a setting that the command does not know or that is in `own`, or a value that it does not take.
+    """
+    taken = [name for name in own if name in settings]
+    if taken:
+        raise UserError(f"{command}: {taken[0]} is not to be set here, since every training is given its own")
+    try:
+        values = cli.parse_settings(command, settings)
+        cli.make_parser(command)[0].instantiate(values)  # groups of settings that know their own ranges say so
+    except UserError as error:
+        raise UserError(f"{command}: {error}") from error
+    return values
+
+
+def run_all(jobs: Sequence[Job], at_once: int, title: str) -> None:
+    """Run the jobs that are not done, `at_once` at a time; a failed one leaves its reason behind, and the rest go on.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the running jobs have been stopped between two batches.
+    """
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    waiting = [job for job in jobs if not done(job)]
+    running: dict[BaseProcess, Job] = {}
+    with tqdm(total=len(waiting), desc=title, unit="run", dynamic_ncols=True) as bar, terminating(running):
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.pop(0)
+                (job.folder / "failure.txt").unlink(missing_ok=True)
+                process: BaseProcess = context.Process(target=run_job, args=(job, threads), name=job.folder.name)
+                process.start()
+                running[process] = job
+                bar.set_postfix_str(", ".join(p.name for p in running))
+            for process in [p for p in running if not p.is_alive()]:
+                job = running.pop(process)
+                if process.exitcode == 130:
+                    raise KeyboardInterrupt("the same command with --resume goes on")
+                if not done(job) and not (job.folder / "failure.txt").is_file():
+                    write_text(job.folder / "failure.txt", ended_by(process.exitcode))
+                if not done(job):
+                    tqdm.write(f"{process.name} failed: {failure(job)}")
+                bar.update()
+            time.sleep(0.1)
+
+
+def ended_by(exitcode: int | None) -> str:
+    """Why a process ended that said nothing itself."""
+    if exitcode is not None and exitcode < 0:
+        why = " (out of memory, perhaps)" if -exitcode == signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-exitcode).name}{why}"
+    return f"ended with status {exitcode}"
+
+
+@contextmanager
+def terminating(running: Mapping[BaseProcess, Job]) -> Iterator[None]:
+    """End the running processes when the body ends early, by Ctrl-C or SIGTERM for example."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt("the same command with --resume goes on")
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join()
+
+
+def run_job(job: Job, threads: int) -> None:
+    """Run a job's commands, in a process of its own, with its output in `log.txt`; a done job needs no checkpoints."""
+    with (job.folder / "log.txt").open("a", encoding="utf-8") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        torch.set_num_threads(threads)
+        try:
+            for words in job.commands():
+                if not finished(words):
+                    print(f"\n$ kneessl {shlex.join(words)}", flush=True)
+                    cli.run(words[0], words[1:])
+            for checkpoints in job.folder.glob(f"*/{LAST.parent}"):
+                shutil.rmtree(checkpoints)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except UserError as error:
+            write_text(job.folder / "failure.txt", str(error))
+        except Exception as error:
+            traceback.print_exc()
+            first = next(iter(str(error).splitlines()), "")
+            write_text(job.folder / "failure.txt", f"{type(error).__name__}: {first[:200]}")
+
+
+def finished(words: Words) -> bool:
+    """Whether a command has left the last file that it writes; an evaluation is done again."""
+    last = LAST_FILES.get(words[0], "run.json")
+    return last is not None and (Path(words[words.index("--out") + 1]) / last).is_file()

@@ -1,0 +1,113 @@
+"""A fine-tuned model as it comes back from its run folder: one classifier a plane, ready to predict."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kneessl.classifier.classifier import Classifier, build_classifier
+from kneessl.errors import UserError
+from kneessl.evaluation.familiarity import Familiarity
+from kneessl.exams.folder import PLANES, Plane
+from kneessl.model.locked import WEIGHTS, Decisions, digest_of, files_sha256, read_decisions, read_familiarity
+from kneessl.nets.encoder import each_slice
+from kneessl.nets.fast_maps import Maps, fast_maps
+from kneessl.training.runs import read_record
+from kneessl.views.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class PlaneModel:
+    """A classifier of one plane's series with all it takes to use it; its logits are in the order of `tasks`."""
+
+    classifier: Classifier
+    tasks: tuple[str, ...]
+    plane: Plane
+    preprocessing: Preprocessing
+    tta: bool = False
+    """Whether a prediction is the average over small shifts (`kneessl.model.predict.SHIFTS`)."""
+    familiarity: Familiarity | None = None
+    """What its training exams look like to it; None where it was trained without folds."""
+    synthetic: bool | None = None
+    """Whether it was trained on a phantom; None where an older run does not say."""
+
+    def maps(self, clips: Tensor) -> Tensor:
+        """As `Classifier.maps` of grey clips, by the fastest way that there is on this machine."""
+        fast = self._fast_maps
+        return self.classifier.maps(clips) if fast is None else fast(each_slice(clips)).unflatten(0, clips.shape[:2])
+
+    @cached_property
+    def _fast_maps(self) -> Maps | None:
+        return fast_maps(self.classifier.encoder)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a run folder of `kneessl finetune` or `kneessl fuse` holds."""
+
+    folder: Path
+    planes: Mapping[Plane, PlaneModel]
+    tasks: tuple[str, ...]
+    decisions: Decisions | None
+    """What is locked with it; a model of one plane may have none, and then its logits are taken as they are."""
+    sha256: str
+    """Of what is locked with it, which holds hashes of its files; where nothing is, over those hashes."""
+
+    @property
+    def synthetic(self) -> bool | None:
+        """Whether any of its planes was trained on a phantom; None where an older run does not say."""
+        said = {plane.synthetic for plane in self.planes.values()}
+        return True if True in said else None if None in said else False
+
+
+def load_model(run: Path) -> Model:
+    """Load a run folder that `kneessl finetune` or `kneessl fuse` has written, on the GPU where there is one.
+
+    Raises:
+        UserError: not such a folder, damaged, or preprocessed otherwise than this version does.
+    """
+    record = read_record(run)
+    if record.get("kind") != "fuse":
+        plane = load_plane(run)
+        decisions = read_decisions(run)
+        sha256 = decisions.sha256 if decisions else digest_of(files_sha256(run))
+        return Model(run, {plane.plane: plane}, plane.tasks, decisions, sha256)
+    planes = {plane: load_plane(run / plane) for plane in PLANES if (run / plane).is_dir()}
+    decisions = read_decisions(run)
+    if not planes or len({model.tasks for model in planes.values()}) > 1 or decisions is None:
+        raise UserError(f"{run} is damaged: it lacks planes or decisions.json, or its planes answer different tasks")
+    return Model(run, planes, next(iter(planes.values())).tasks, decisions, decisions.sha256)
+
+
+def load_plane(run: Path) -> PlaneModel:
+    """Load one plane's classifier; see `load_model`."""
+    record = read_record(run)
+    if record.get("kind") != "finetune":
+        raise UserError(f"{run} is not a fine-tuned model; run `kneessl finetune DATA --from {run} --out MODEL` first")
+    path = run / WEIGHTS
+    try:
+        preprocessing = Preprocessing(**record["preprocessing"])
+        if preprocessing.fingerprint() != record["fingerprint"]:
+            raise UserError(
+                f"{run} was trained under preprocessing {record['fingerprint']}, and this version of kneessl does "
+                f"{preprocessing.fingerprint()}; predict with the version that trained it, or fine-tune again"
+            )
+        tensors = load_file(path)
+        # Runs of version 0.1 name neither network nor head, and have one task.
+        tasks = tuple(record["tasks"] if "tasks" in record else [record["task"]])
+        classifier = build_classifier(record.get("network", "resnet18"), record.get("head"), len(tasks), tensors)
+        classifier.load_state_dict(tensors)
+        classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+        return PlaneModel(
+            classifier.eval(), tasks, record["plane"], preprocessing, bool(record.get("tta")), read_familiarity(run),
+            record.get("synthetic"),
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; the run has not finished: resume it with `kneessl finetune`") from error
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        raise UserError(f"{run} is damaged: run.json and model.safetensors do not fit together") from error

@@ -1,0 +1,216 @@
+"""`kneessl phantom`: an exam folder of synthetic knees with labels."""
+
+import hashlib
+import math
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from kneessl.errors import UserError
+from kneessl.exams.folder import PLANES, Plane, Provenance, write_labels, write_provenance, write_series
+from kneessl.exams.lesions import LesionBox, write_lesions
+from kneessl.files import new_folder
+from kneessl.phantom.anatomy import Anatomy, draw_anatomy
+from kneessl.phantom.lesions import Lesion, draw_lesions
+from kneessl.phantom.scanner import Box, Pose, Scan, draw_pose, draw_scan, render
+
+TASKS = ("abnormal", "acl", "meniscus")
+
+
+def phantom(
+    out: Path,
+    exams: int = 120,
+    seed: int = 0,
+    valid_fraction: float = 0.25,
+    abnormal: float = 0.806,
+    acl: float = 0.233,
+    meniscus: float = 0.371,
+    planes: tuple[Plane, ...] = PLANES,
+    workers: int = 2,
+) -> None:
+    """Write an exam folder of synthetic knees with labels, in three planes.
+
+    No patient's data goes into it: every knee is made of implicit shapes. Findings are dealt out so that each split has
+    its share to the nearest exam; ACL and meniscal tears fall independently of each other among the abnormal exams. As
+    in patients, an ACL tear comes with a bone bruise in half of the exams and with an effusion in half, a meniscal tear
+    with an effusion in three of ten and a cartilage defect in two of ten; nothing else in a picture goes with its
+    labels. `lesions.csv` gives each lesion's box by plane and slice; its column `finding` says `abnormal` for what is
+    no tear.
+
+    Args:
+        out: Folder to make; it must not exist yet.
+        exams: Number of exams, train and valid together.
+        seed: The same seed gives the same files; exam k of a seed has the same anatomy however many exams there are.
+        valid_fraction: Share of the exams in the valid split, 0 to 1.
+        abnormal: Share of the exams with any finding (MRNet's by default), 0 to 1.
+        acl: Share of the exams with an ACL tear, 0 to `abnormal`.
+        meniscus: Share of the exams with a meniscal tear, 0 to `abnormal`.
+        planes: The planes to write, such as [sagittal]; each looks the same whichever others are written.
+        workers: Number of processes; the files do not depend on it.
+
+    Raises:
+        UserError: A number is out of range, or `out` holds something already.
+    """
+    prevalences = {"abnormal": abnormal, "acl": acl, "meniscus": meniscus}
+    _check(exams, seed, valid_fraction, prevalences, planes, workers)
+    plans = plan_exams(exams, seed, valid_fraction, prevalences)
+    with new_folder(Path(out)) as folder:
+        written = partial(_write_exam, folder, planes)
+        with _mapper(min(workers, exams)) as mapped:
+            results = list(tqdm(mapped(written, plans), total=exams, desc="phantom", unit="exam", mininterval=1))
+        for split in ("train", "valid"):
+            for task in TASKS:
+                labels = {plan.exam: int(plan.labels[task]) for plan in plans if plan.split == split}
+                write_labels(folder, split, task, labels)
+        write_provenance(folder, [line for lines, _ in results for line in lines])
+        write_lesions(folder, [row for _, rows in results for row in rows])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one exam is to be, before anything of it is drawn."""
+
+    seed: int
+    number: int
+    split: str
+    labels: dict[str, bool]
+
+    @property
+    def exam(self) -> str:
+        """Its name, four digits as in MRNet."""
+        return f"{self.number:04d}"
+
+    def stream(self, *key: int) -> np.random.SeedSequence:
+        """The source of one kind of randomness, which no other kind can disturb."""
+        return np.random.SeedSequence(self.seed, spawn_key=(self.number, *key))
+
+
+ANATOMY, POSE, LESIONS, SCAN, PICTURE = range(5)
+LABELS = 2**31
+"""Spawn key of the labels; no exam has this number."""
+
+
+@dataclass(frozen=True)
+class Knee:
+    """One drawn exam: everything that its pictures follow from."""
+
+    anatomy: Anatomy
+    pose: Pose
+    scans: dict[Plane, Scan]
+    lesions: list[Lesion]
+    seeds: dict[Plane, np.random.SeedSequence]
+
+
+def plan_exams(exams: int, seed: int, valid_fraction: float, prevalences: dict[str, float]) -> list[Plan]:
+    """Deal the labels out so that every split has its share of each finding to the nearest exam."""
+    valid = round(exams * valid_fraction)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(LABELS,)))
+    plans = []
+    for split, first, count in (("train", 0, exams - valid), ("valid", exams - valid, valid)):
+        share = {task: math.floor(count * prevalences[task] + 0.5) for task in TASKS}
+        abnormal = rng.permutation(count)[: share["abnormal"]]
+        positive = {
+            "abnormal": set(abnormal.tolist()),
+            "acl": set(rng.permutation(abnormal)[: share["acl"]].tolist()),
+            "meniscus": set(rng.permutation(abnormal)[: share["meniscus"]].tolist()),
+        }
+        for i in range(count):
+            plans.append(Plan(seed, first + i, split, {task: i in positive[task] for task in TASKS}))
+    return plans
+
+
+def draw_knee(plan: Plan) -> Knee:
+    """Draw one exam; only its lesions depend on its labels."""
+    return Knee(
+        anatomy=draw_anatomy(np.random.default_rng(plan.stream(ANATOMY))),
+        pose=draw_pose(np.random.default_rng(plan.stream(POSE))),
+        scans={plane: draw_scan(np.random.default_rng(plan.stream(SCAN, i)), plane) for i, plane in enumerate(PLANES)},
+        lesions=draw_lesions(np.random.default_rng(plan.stream(LESIONS)), **plan.labels),
+        seeds={plane: plan.stream(PICTURE, i) for i, plane in enumerate(PLANES)},
+    )
+
+
+def scan_knee(knee: Knee, plane: Plane, with_lesions: bool = True) -> tuple[np.ndarray, list[Box]]:
+    """One series of a knee, uint8 `(slices, 256, 256)`, and the boxes of its lesions; or the same knee without them."""
+    lesions = knee.lesions if with_lesions else []
+    return render(knee.anatomy, knee.pose, knee.scans[plane], lesions, knee.seeds[plane])
+
+
+def _write_exam(folder: Path, planes: tuple[Plane, ...], plan: Plan) -> tuple[list[Provenance], list[LesionBox]]:
+    """Write the series of one exam; its lines for `exams.csv` and `lesions.csv`."""
+    knee = draw_knee(plan)
+    source = hashlib.sha256(f"kneessl phantom, seed {plan.seed}, exam {plan.number}".encode()).hexdigest()
+    lines: list[Provenance] = []
+    rows: list[LesionBox] = []
+    for plane in planes:
+        volume, boxes = scan_knee(knee, plane)
+        write_series(folder, plan.split, plane, plan.exam, volume)
+        scan = knee.scans[plane]
+        pixel = round(scan.pixel_mm, 4)
+        lines.append(
+            Provenance(
+                split=plan.split,
+                exam=plan.exam,
+                plane=plane,
+                patient_group=f"phantom-{plan.exam}",
+                laterality=knee.pose.laterality,
+                row_mm=pixel,
+                column_mm=pixel,
+                slice_mm=round(scan.spacing_mm, 4),
+                source_sha256=source,
+                choice=f"synthetic phantom, {scan.sequence}",
+            )
+        )
+        for b in boxes:
+            sides = (b.row_min, b.row_max, b.column_min, b.column_max)
+            rows.append(LesionBox(plan.split, plan.exam, plane, b.slice, b.lesion.finding, b.lesion.kind, *sides))
+    return lines, rows
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator:
+    """A `map` over so many processes; work that has not begun is dropped when the body fails or is interrupted."""
+    if workers == 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _check(
+    exams: int,
+    seed: int,
+    valid_fraction: float,
+    prevalences: dict[str, float],
+    planes: tuple[Plane, ...],
+    workers: int,
+) -> None:
+    if exams < 1:
+        raise UserError(f"exams is {exams}; ask for at least 1")
+    if exams > 10_000:
+        raise UserError(f"exams is {exams}; names have four digits, so ask for at most 10000")
+    if seed < 0:
+        raise UserError(f"seed is {seed}; a seed is 0 or more")
+    if not planes or len(set(planes)) < len(planes):
+        raise UserError(f"planes is {list(planes)}; name one to three different planes, such as [sagittal,coronal]")
+    if workers < 1:
+        raise UserError(f"workers is {workers}; use at least 1")
+    for name, share in {"valid_fraction": valid_fraction, **prevalences}.items():
+        if not 0 <= share <= 1:
+            raise UserError(f"{name} is {share}; it is a share of the exams, from 0 to 1")
+    for task in ("acl", "meniscus"):
+        if prevalences[task] > prevalences["abnormal"]:
+            raise UserError(
+                f"{task} is {prevalences[task]}, more than abnormal, {prevalences['abnormal']}; every exam "
+                "with a tear is abnormal, so raise abnormal or lower the other"
+            )

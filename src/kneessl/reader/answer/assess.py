@@ -1,0 +1,241 @@
+"""From files to an answer: a model, loaded once, and the knees that it is asked about."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kneessl import __version__
+from kneessl.errors import UserError
+from kneessl.exams.folder import SIDE, Plane
+from kneessl.explain.reading import Reading, read_series
+from kneessl.model.locked import plane_folders
+from kneessl.model.model import Model, load_model
+from kneessl.model.predict import answer
+from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, Flag, ModelFacts, PlaneSeen
+from kneessl.reader.answer.evidence import Evidence, evidence_of, key_slices
+from kneessl.reader.answer.quality import quality_flags
+from kneessl.sources.dicom.contrast import Weighting
+from kneessl.sources.dicom.headers import read_headers
+from kneessl.sources.dicom.series import Knee, Prepared, SeriesFacts, find_knees
+from kneessl.sources.importer import DEFAULT_ECHO_MS
+from kneessl.sources.notes import Notes
+from kneessl.training.runs import read_record
+
+HELD = "held at doubt, since the model has seen nothing like this study in training"
+UNMEASURED = (
+    "Whether this study resembles what the model learned from is not known: it was fine-tuned without --folds, or by "
+    "an older kneessl."
+)
+NO_POINTS = (
+    "the model has no operating points (it was fine-tuned without --folds), and its probability is not calibrated"
+)
+
+
+class NoKneeError(UserError):
+    """These files are something else than MR of a knee; none of them is damaged."""
+
+
+class Assessor:
+    """A model of `kneessl finetune` or `kneessl fuse`, ready to answer; one call at a time.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.model = load_model(run)
+        self.facts = facts_of(self.model)
+        for plane in self.model.planes.values():  # a network's first pass is slow; no study should wait for it
+            read_series(plane, np.zeros((2, SIDE, SIDE), np.uint8))
+
+    def knees(
+        self,
+        files: Sequence[Path],
+        echo_ms: float = DEFAULT_ECHO_MS,
+        weighting: Mapping[Plane, Weighting] | None = None,
+    ) -> list[Knee]:
+        """The knees in some DICOM files; each tells what of its study cannot be used, and why.
+
+        Raises:
+            NoKneeError: there is none; it says what the files are instead.
+            UserError: there is none, but something is damaged or incomplete.
+        """
+        notes = Notes(skip_faulty=True)
+        named = [(file, f"file {number} of {len(files)}") for number, file in enumerate(files, start=1)]
+        knees = find_knees(read_headers(named, notes), echo_ms, every_echo=False, notes=notes, weighting=weighting)
+        if not knees:
+            error = UserError if notes.faults else NoKneeError
+            raise error(f"there is no knee MR series that can be used here; left out: {str(notes) or 'nothing'}")
+        return knees
+
+    def assess(self, knee: Knee) -> Assessment:
+        """Answer every task from whichever of the model's planes the knee has.
+
+        What cannot be said is not said: a finding is not assessed where nothing is locked with the model for the set of
+        planes that could be read.
+        """
+        started = time.perf_counter()
+        used, lines = readable(knee, self.facts.planes)
+        readings = {plane: read_series(self.model.planes[plane], series.volume) for plane, series in used.items()}
+        missing = tuple(plane for plane in self.facts.planes if plane not in used)
+        strange = list(unfamiliar(self.model, readings))
+        findings, evidence = [], {}
+        for task in self.model.tasks:
+            finding = find(self.model, task, readings, missing, held=bool(strange))
+            if finding.planes:
+                evidence[task] = evidence_of(self.model, task, finding.planes, readings)
+                finding = replace(finding, key_slices=key_slices(evidence[task].maps, used))
+            findings.append(finding)
+        return Assessment(
+            key=knee.key[:16],
+            study_uid=next(iter(knee.candidates.values()))[0].images[0].study,
+            laterality=knee.laterality,
+            laterality_from=knee.laterality_from,
+            findings=tuple(findings),
+            planes={plane: seen(plane, used[plane], lines, readings[plane], evidence) for plane in used},
+            missing=missing,
+            series=lines,
+            left_out=knee.left_out,
+            flags=(*model_flags(self.model), *strange, *study_flags(knee, used, lines)),
+            model=self.facts,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def facts_of(model: Model) -> ModelFacts:
+    """Which model this is, without its path."""
+    records = {record["plane"]: record for record in map(read_record, plane_folders(model.folder))}
+    return ModelFacts(
+        name=model.folder.resolve().name,
+        sha256=model.sha256,
+        version=__version__,
+        tasks=model.tasks,
+        planes=tuple(model.planes),
+        preprocessing={plane: own.preprocessing.fingerprint() for plane, own in model.planes.items()},
+        data_sha256={plane: r["data_sha256"] for plane, r in records.items() if "data_sha256" in r},
+        synthetic=model.synthetic,
+        locked=model.decisions is not None,
+    )
+
+
+def readable(knee: Knee, planes: Sequence[Plane]) -> tuple[dict[Plane, Prepared], tuple[SeriesFacts, ...]]:
+    """Decode the best series of each of some planes whose pixels can be read.
+
+    Returns:
+        The series, and the knee's facts with what became of each.
+    """
+    lines = {line.number: line for line in knee.facts}
+    used: dict[Plane, Prepared] = {}
+    for plane, candidates in knee.candidates.items():
+        if plane not in planes:
+            for series in candidates:
+                why = f"the model does not look at {plane} series"
+                lines[series.number] = replace(lines[series.number], used=False, reason=why)
+            continue
+        for series in candidates:
+            line = lines[series.number]
+            try:
+                used[plane] = series.prepared()
+            except UserError as error:
+                lines[series.number] = replace(line, used=False, reason=str(error))
+                continue
+            why = line.reason if line.used else "a better series of its plane could not be read"
+            lines[series.number] = replace(line, used=True, reason=why)
+            break
+    return used, tuple(lines.values())
+
+
+def find(model: Model, task: str, readings: Mapping[Plane, Reading], missing: Sequence[Plane], held: bool) -> Finding:
+    """The answer on one task, without key slices.
+
+    Args:
+        model: Any.
+        task: One of its tasks.
+        readings: Of the planes that could be read.
+        missing: Its other planes.
+        held: Say neither yes nor no.
+    """
+    absent = f"no {' or '.join(missing)} series could be used"
+    if not readings:
+        return not_assessed(task, absent)
+    answers = answer(model, task, {plane: reading.logits[None] for plane, reading in readings.items()})
+    probability, state = float(answers.probabilities[0]), answers.states[0]
+    if np.isnan(probability):
+        unlocked = f"nothing is locked with the model for {' and '.join(readings)} alone"
+        return not_assessed(task, f"{absent}, and {unlocked}" if missing else unlocked)
+    reasons = [f"said without {' and '.join(missing)}: {absent}"] if missing else []
+    if model.decisions is None:
+        reasons.append(NO_POINTS)
+    if held and state in {"yes", "no"}:
+        reasons.append(HELD)
+        state = "doubt"
+    decision = model.decisions and model.decisions.decisions[task][answers.planes[0]]
+    return Finding(
+        task=task,
+        state=state,
+        probability=probability,
+        interval=answers.intervals[0],
+        calibrated=decision is not None,
+        planes=tuple(readings),
+        reasons=tuple(reasons),
+        key_slices=(),
+        points=decision.points if decision else None,
+    )
+
+
+def not_assessed(task: str, reason: str) -> Finding:
+    """No answer, and why."""
+    return Finding(task, None, None, None, False, (), (reason,), (), None)
+
+
+def seen(
+    plane: Plane,
+    series: Prepared,
+    lines: Sequence[SeriesFacts],
+    reading: Reading,
+    evidence: Mapping[str, Evidence],
+) -> PlaneSeen:
+    """One plane as the answer tells of it."""
+    return PlaneSeen(
+        series=series,
+        facts=next(line for line in lines if line.used and line.plane == plane),
+        maps={task: found.maps[plane] for task, found in evidence.items()},
+        exact=all(explanation.exact for explanation in reading.explanations.values()),
+        heat={task: found.heat[plane] for task, found in evidence.items()},
+    )
+
+
+def model_flags(model: Model) -> Iterator[Flag]:
+    """What a reader must know of the model itself."""
+    if model.synthetic:
+        yield Flag("model", None, NO_DIAGNOSIS)
+    if any(plane.familiarity is None for plane in model.planes.values()):
+        yield Flag("model", None, UNMEASURED)
+
+
+def unfamiliar(model: Model, readings: Mapping[Plane, Reading]) -> Iterator[Flag]:
+    """A flag for each series that is unlike all that the model has learned from."""
+    for plane, reading in readings.items():
+        familiarity = model.planes[plane].familiarity
+        if familiarity is None:
+            continue
+        p_value = familiarity.p_value(reading.features)
+        if familiarity.unfamiliar(p_value):
+            yield Flag(
+                "unfamiliar",
+                plane,
+                f"This {plane} series is unlike the exams that the model learned from: it lies farther out than "
+                f"{1 - p_value:.1%} of them did before their model had seen them.",
+            )
+
+
+def study_flags(knee: Knee, used: Mapping[Plane, Prepared], lines: Sequence[SeriesFacts]) -> Iterator[Flag]:
+    """What a reader must know of the study."""
+    for text in knee.flags:
+        yield Flag("laterality", None, text)
+    for line in lines:
+        if line.used:
+            yield from quality_flags(used[line.plane], line)

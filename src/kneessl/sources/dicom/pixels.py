@@ -1,0 +1,81 @@
+"""DICOM pixels as measured values, in any of the encodings that pydicom and GDCM know."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.pixels import iter_pixels
+
+from kneessl.errors import UserError
+from kneessl.sources.dicom.image import Image, quietly
+
+_PIXELS = [
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "PixelData",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+]
+
+_MOST_PIXELS = 2**28
+"""A gigabyte as float32; the finest three-dimensional series of a knee have a tenth of it."""
+
+
+def values(series: Sequence[Image]) -> np.ndarray:
+    """Decode images of one size, in the order given, into measured values.
+
+    Rescale slope and intercept are applied, MONOCHROME1 is inverted, and pixel padding becomes NaN.
+
+    Returns:
+        float32 `(images, rows, columns)`.
+
+    Raises:
+        UserError: more pixels than a series has, or pixels that are missing, cut short, not finite, or in an encoding
+            that cannot be read.
+    """
+    if len(series) * series[0].rows * series[0].columns > _MOST_PIXELS:
+        raise UserError(f"{series[0].number} claims more pixels than any knee series has; export it again")
+    voxels = np.empty((len(series), series[0].rows, series[0].columns), dtype=np.float32)
+    filled = 0
+    for _, group in groupby(series, key=lambda image: image.file):
+        frames = list(group)
+        with quietly():
+            try:
+                data = dcmread(frames[0].file, specific_tags=_PIXELS)
+                pixels = iter_pixels(data, raw=True, indices=[image.frame for image in frames])
+                for image, stored in zip(frames, pixels, strict=True):
+                    voxels[filled] = _measured(stored, data, image)
+                    filled += 1
+            except UserError:
+                raise
+            except Exception:  # decoders raise nearly anything, and pydicom's text may quote identity
+                raise UserError(
+                    f"{frames[0].number}: its pixels are missing, cut short or in an unknown encoding; export it again"
+                ) from None
+    return voxels
+
+
+def _measured(stored: np.ndarray, data: Dataset, image: Image) -> np.ndarray:
+    measured = stored.astype(np.float32) * np.float32(image.slope) + np.float32(image.intercept)
+    if image.inverted:
+        measured = -measured
+    if not np.isfinite(measured).all():
+        raise UserError(f"{image.number} has pixels that are not finite numbers; export it again")
+    padding = data.get("PixelPaddingValue")
+    if padding is not None:
+        limit = data.get("PixelPaddingRangeLimit", padding)
+        measured[(stored >= min(padding, limit)) & (stored <= max(padding, limit))] = np.nan
+    return measured

@@ -1,0 +1,202 @@
+"""Images of one orientation, size, kind and echo as one series: ordered, decoded, and ready for a network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kneessl.errors import UserError
+from kneessl.exams.folder import Plane
+from kneessl.sources.dicom.contrast import Contrast, contrast_of, is_water
+from kneessl.sources.dicom.image import Image
+from kneessl.sources.dicom.pixels import values
+from kneessl.sources.resample import PERCENTILES, pictures
+from kneessl.sources.stack import PLANE_OF_AXIS, Stack
+
+WINDOW = "window from percentile {} to {}".format(*PERCENTILES)
+_LARGEST_GAP = 1.5
+_SAME_PLACE_MM = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One series as a network sees it."""
+
+    plane: Plane
+    volume: np.ndarray
+    """uint8 `(slices, 256, 256)`, turned as `kneessl.sources.stack.DISPLAY` says."""
+    pixel_mm: float
+    slice_mm: float
+    source_sha256: str
+    images: tuple[Image, ...]
+    """In the order of the volume's slices."""
+    choice: str
+    """What was chosen, and why, in words, as exams.csv has them."""
+
+
+@dataclass(frozen=True, eq=False)
+class DicomSeries:
+    """Images of one orientation, size, kind and echo, in the order of their slices along the normal."""
+
+    images: tuple[Image, ...]
+    slice_mm: float
+    order: str
+    """How the slices were ordered, in words."""
+    choice: tuple[str, ...] = ()
+    """Why it was chosen, in words."""
+    laterality: str = ""
+    """`L`, `R` or empty, once it is known."""
+    number: int = 0
+    """Of its `SeriesFacts`, once it has one."""
+
+    @property
+    def directions(self) -> np.ndarray:
+        """Unit vectors `(3, 3)` in LPS, in which the slice, row and column index grow."""
+        return directions_of_image(self.images[0])
+
+    @property
+    def plane(self) -> Plane:
+        """The largest component of the normal."""
+        return plane_of(self.images[0])
+
+    @property
+    def name(self) -> str:
+        """What an error calls it; see `name_of`."""
+        return name_of(self.images)
+
+    @property
+    def contrast(self) -> Contrast:
+        """Weighting and fat suppression, by its first image."""
+        return contrast_of(self.images[0])
+
+    @property
+    def derived(self) -> bool:
+        """The scanner calls it derived: computed from other images, or merely normalised."""
+        return "DERIVED" in self.images[0].image_type and not is_water(self.images[0])
+
+    @property
+    def centre(self) -> np.ndarray | None:
+        """Middle of the volume in LPS, mm; None where an image has no position."""
+        image = self.images[0]
+        if image.position is None:
+            return None
+        last = np.array([len(self.images) - 1, image.rows - 1, image.columns - 1])
+        extent = last * (self.slice_mm, image.row_mm, image.column_mm)
+        return np.array(image.position) + extent @ self.directions / 2
+
+    def read(self) -> Stack:
+        """Decode the pixels.
+
+        Raises:
+            UserError: as `kneessl.sources.dicom.pixels.values`.
+        """
+        image = self.images[0]
+        return Stack(
+            voxels=values(self.images),
+            directions=self.directions,
+            spacing=(self.slice_mm, image.row_mm, image.column_mm),
+            position=None if image.position is None else np.array(image.position),
+        )
+
+    def prepared(self) -> Prepared:
+        """Decode, turn and resample the pixels.
+
+        Raises:
+            UserError: pixels that cannot be read, or that all have the same value.
+        """
+        stack = self.read()
+        shown = stack.displayed()
+        volume, pixel_mm = pictures_of(self.name, shown)
+        normal = ", ".join(f"{value:.2f}" for value in self.directions[0])
+        found = f"DICOM; {self.plane} by the normal ({normal}); {len(self.images)} slices by {self.order}"
+        turned = shown.directions[0] @ self.directions[0] < 0
+        return Prepared(
+            plane=self.plane,
+            volume=volume,
+            pixel_mm=pixel_mm,
+            slice_mm=self.slice_mm,
+            source_sha256=stack.sha256(),
+            images=self.images[::-1] if turned else self.images,
+            choice="; ".join((found, *self.choice, field_of(shown), WINDOW)),
+        )
+
+
+def pictures_of(name: str, stack: Stack) -> tuple[np.ndarray, float]:
+    """As `kneessl.sources.resample.pictures`; an error names the series."""
+    try:
+        return pictures(stack.voxels, *stack.spacing[1:])
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def field_of(stack: Stack) -> str:
+    """The field of view of its slices, in words."""
+    sides = (f"{n * mm:.0f}" for n, mm in zip(stack.voxels.shape[1:], stack.spacing[1:], strict=True))
+    return f"field {' x '.join(sides)} mm"
+
+
+def ordered(images: Sequence[Image]) -> DicomSeries:
+    """Order slices by position along the normal, else by InstanceNumber; never by file name.
+
+    Args:
+        images: Two or more, of one orientation and size.
+
+    Raises:
+        UserError: there are two at one place, some are missing, or nothing says their order.
+    """
+    if all(image.position is not None for image in images):
+        return _ordered_by_position(images)
+    numbers = {image.instance_number for image in images}
+    slice_mm = images[0].slice_mm
+    if None in numbers or len(numbers) < len(images) or slice_mm is None:
+        raise UserError(
+            f"{name_of(images)} has images without ImagePositionPatient, and no complete InstanceNumber and slice "
+            "thickness to order them by; export it again"
+        )
+    by_number = sorted(images, key=lambda image: image.instance_number or 0)
+    # A position on some images only would give the volume a false place.
+    placeless = tuple(replace(image, position=None) for image in by_number)
+    return DicomSeries(placeless, slice_mm, "InstanceNumber (positions are missing, so first and last may be swapped)")
+
+
+def _ordered_by_position(images: Sequence[Image]) -> DicomSeries:
+    normal = directions_of_image(images[0])[0]
+    places = np.array([np.dot(image.position or (), normal) for image in images])
+    order = np.argsort(places, kind="stable")
+    steps = np.diff(places[order])
+    if steps.min() < _SAME_PLACE_MM:
+        first = int(steps.argmin())
+        same = images[order[first]].instance == images[order[first + 1]].instance
+        raise UserError(
+            f"{name_of(images)} has two images at the same position"
+            + (" (the same image twice); remove the copy" if same else "; keep one time point or one reconstruction")
+        )
+    slice_mm = float(np.median(steps))
+    if steps.max() > _LARGEST_GAP * slice_mm:
+        raise UserError(
+            f"{name_of(images)} has a gap of {steps.max():.1f} mm after slice {int(steps.argmax()) + 1}, where slices "
+            f"are {slice_mm:.1f} mm apart, so some are missing; export the whole series again"
+        )
+    return DicomSeries(tuple(images[i] for i in order), slice_mm, "position along the normal")
+
+
+def plane_of(image: Image) -> Plane:
+    """The largest component of the normal."""
+    return PLANE_OF_AXIS[int(np.abs(directions_of_image(image)[0]).argmax())]
+
+
+def obliquity_deg(image: Image) -> float:
+    """Angle between the normal and the axis of its plane, 0 to about 55 degrees."""
+    return float(np.degrees(np.arccos(min(1.0, np.abs(directions_of_image(image)[0]).max()))))
+
+
+def directions_of_image(image: Image) -> np.ndarray:
+    """Unit vectors `(3, 3)` in LPS along the normal, down a column and along a row."""
+    along_row, down_column = np.array(image.orientation).reshape(2, 3)
+    directions = np.stack([np.cross(along_row, down_column), down_column, along_row])
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def name_of(images: Sequence[Image]) -> str:
+    """A series in an error, without its description or UID, which may identify."""
+    return f"the {plane_of(images[0])} series of {images[0].number}"
