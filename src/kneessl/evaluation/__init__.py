@@ -1,4 +1,7 @@
-"""How good a model is, how sure we are of it, and whether another one is better."""
+"""How good a model is, how sure we are of it, and whether another one is better: pure functions of arrays.
+
+May import only `errors`. Begin with `auc.py`.
+"""
 
 from kneessl.evaluation.auc import AucDifference, AucInterval, auc_interval, compare_auc, mean_roc
 from kneessl.evaluation.comparison import (

@@ -1,1 +1,4 @@
-"""experiments."""
+"""Experiments of many trainings: methods compared, label curve, prevalence; and the measurement of speed.
+
+May import any package above it. Begin with `jobs.py`.
+"""

@@ -1,4 +1,7 @@
-"""The methods by name: how each is built, and over what it pools unless told otherwise."""
+"""The methods by name: how each is built, and over what it pools unless told otherwise.
+
+May import only `nets` and `views`. Begin with `method.py`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,1 +1,4 @@
-"""Networks: encoder, pooling over slices, heads, momentum."""
+"""Networks: encoders, pooling over slices, heads, moving average, frozen features, fast prediction on CPUs.
+
+May import only `exams` and `views`. Begin with `encoder.py`.
+"""

@@ -1,1 +1,4 @@
-"""Small colour pictures in place of exams: the long-tailed CIFAR-10 of the thesis's chapter 3."""
+"""Photographs in place of exams: long-tailed CIFAR-10 (chapter 3 of the thesis), and linear evaluation on any images.
+
+May import any package above it. Begin with `imbalance.py`.
+"""

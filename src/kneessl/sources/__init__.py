@@ -1,1 +1,4 @@
-"""sources."""
+"""What becomes exams: DICOM, NIfTI, bare arrays and KneeMRI, turned, resampled and written as an exam folder.
+
+May import only `exams` and `sources/dicom`. Begin with `importer.py`.
+"""

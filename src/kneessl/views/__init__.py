@@ -1,1 +1,4 @@
-"""From a series on disk to augmented views on the training device."""
+"""From a series on disk to augmented views, in batches, on the training device.
+
+May import only `exams`. Begin with `augment.py`.
+"""

@@ -1,1 +1,4 @@
-"""The page of `kneessl serve`: a store, a worker, a guard, a REST interface, and a page in plain JavaScript."""
+"""The page of `kneessl serve`: a store, a worker, access control, a REST interface, and a page in plain JavaScript.
+
+May import any package above it. Begin with `app.py`.
+"""
