@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make real-knee | make bench | make peers: each sets up everything that it needs, once.
+# `make help` lists what there is; each target sets up everything that it needs, once.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,8 +8,11 @@ PIP := $(BIN)/python $(INSTALL)
 PEERS := .venv-peers
 KNEES ?= ../shared/data
 
-.PHONY: demo test lint real-knee bench peers setup clean
-setup: $(READY)
+.PHONY: help demo test lint format real-knee bench peers setup clean
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## the virtual environment .venv, with the pinned versions; the other targets make it when it is missing
 
 $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "kneessl needs Python 3.11; name yours with: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -18,23 +21,26 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) -e ".[dev,export,reader]"
 	touch $@
 
-demo: $(READY)
+demo: $(READY) ## the whole way on synthetic knees, in minutes
 	$(BIN)/kneessl demo
 
-test: lint
+test: lint ## lint and every test
 	$(BIN)/python -m pytest
 
-lint: $(READY)
+lint: $(READY) ## ruff and mypy: style, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-real-knee: $(READY)
+format: $(READY) ## mend what ruff can mend: imports, spaces, line breaks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+real-knee: $(READY) ## the benchmark on real knees; KNEES=FOLDER names the data (benchmarks/real_knee.py says which)
 	$(BIN)/python benchmarks/real_knee.py $(KNEES)
 
-# The figures of docs/performance.md that need no GPU, but for the peers.
 BENCH := runs/bench
-bench: $(READY)
+bench: $(READY) ## the figures of docs/performance.md that need no GPU
 	test -f $(BENCH)/exams.csv || $(BIN)/kneessl phantom $(BENCH) --exams 24 --acl 0.5 --seed 0
 	$(BIN)/kneessl bench $(BENCH) --preset thesis --pretrain.batch 2
 	$(BIN)/kneessl bench $(BENCH) --preset thesis --of finetune
@@ -43,7 +49,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/forward_forms.py --rounds 5
 	$(BIN)/python benchmarks/scale.py --repeats 2 --rounds 25
 
-peers: $(PEERS)/.ready
+peers: $(PEERS)/.ready ## beside lightly's BYOL and torchvision, in a virtual environment of its own
 	$(PEERS)/bin/python benchmarks/peers/peers.py
 
 $(PEERS)/.ready: pyproject.toml constraints.txt benchmarks/peers/requirements.txt
@@ -53,5 +59,5 @@ $(PEERS)/.ready: pyproject.toml constraints.txt benchmarks/peers/requirements.tx
 	$(PEERS)/bin/python $(INSTALL) --no-deps -r benchmarks/peers/requirements.txt
 	touch $@
 
-clean:
+clean: ## delete the virtual environments and runs/
 	rm -rf $(VENV) $(PEERS) runs
