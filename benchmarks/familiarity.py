@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from kneessl.exams.folder import ExamFolder
 from kneessl.model.model import PlaneModel, load_model
-from kneessl.model.predict import forward
+from kneessl.model.predict import forward_pass
 from kneessl.sources.importer import import_exams
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -70,7 +70,7 @@ def real_knees(data: Path, plane: str) -> dict[str, list[np.ndarray]]:
 def row(name: str, model: PlaneModel, exams: Iterable[np.ndarray], change: Change = as_it_is) -> str:
     assert model.familiarity is not None
     known = model.familiarity
-    found = [known.p_value(forward(model, change(series)).features) for series in tqdm(list(exams), desc=name)]
+    found = [known.p_value(forward_pass(model, change(series)).features) for series in tqdm(list(exams), desc=name)]
     at_one, at_five = np.mean([known.unfamiliar(p) for p in found]), np.mean(np.array(found) <= 0.05)
     return f"| {name} | {len(found)} | {at_one:.0%} | {at_five:.0%} | {np.median(found):.3f} |"
 

@@ -27,7 +27,7 @@ from kneessl.startup import keep_freed_memory
 from kneessl.training.fit import seeded
 from kneessl.training.machine import describe_machine
 from kneessl.training.optimizers import LARS, make_optimizer
-from kneessl.views.augment import BLUR_KERNEL, Draw, View, apply, draw
+from kneessl.views.augment import BLUR_KERNEL, View, ViewParameters, apply, draw
 from kneessl.views.clips import Clips
 from kneessl.views.preprocess import Preprocessing
 
@@ -89,7 +89,7 @@ def contiguous_grey_weight(trunk: ResNet18) -> Tensor:
     return trunk.conv1.weight.sum(1, keepdim=True).contiguous()
 
 
-def one_by_one(slices: Tensor, params: Draw) -> Tensor:
+def one_by_one(slices: Tensor, params: ViewParameters) -> Tensor:
     """Crop, resize, flip and blur of `apply`, an operation and a clip at a time, as a first version would have them."""
     radius = (BLUR_KERNEL - 1) // 2
     views = []
@@ -208,7 +208,7 @@ def parts(exams: int, count: int, device: torch.device) -> dict[str, tuple[Step,
         whole = [torch.from_numpy(np.load(folder.path("train", "sagittal", exam))).float() for exam in clips.exams]
         return [volume[torch.randperm(len(volume))[:count].sort()[0]] for volume in whole]
 
-    def twice(make: Callable[[Tensor, Draw], Tensor]) -> Step:
+    def twice(make: Callable[[Tensor, ViewParameters], Tensor]) -> Step:
         return lambda: [make(slices, params) for _ in range(2)]
 
     return {

@@ -23,7 +23,7 @@ from kneessl.finetuning.recipes import RECIPES, inverse_frequency
 from kneessl.finetuning.tuning import BinaryLoss, FineTuning
 from kneessl.model.labels import label_subset
 from kneessl.model.model import load_model, load_plane
-from kneessl.model.predict import forward, plane_logits, series_logits
+from kneessl.model.predict import forward_pass, plane_logits, series_logits
 from kneessl.nets.alexnet import AlexNet
 from kneessl.nets.encoder import ClipEncoder, save_weights
 from kneessl.nets.sslm import SSLMEncoder
@@ -102,7 +102,7 @@ def test_the_record_says_what_was_trained_on_what(runs, network):
 def test_every_network_says_what_it_is_familiar_with(runs, knees, network, monkeypatch):
     folder, model = ExamFolder(knees), load_plane(runs[network])
     exams = folder.exams("train", "sagittal")
-    features = {exam: forward(model, folder.series("train", "sagittal", exam)).features for exam in exams}
+    features = {exam: forward_pass(model, folder.series("train", "sagittal", exam)).features for exam in exams}
     new = np.random.default_rng(0).lognormal(size=len(features[exams[0]]))
     found = looks(SimpleNamespace(folder=folder, seed=3), runs[network], exams)
     assert found.distances(new) == pytest.approx(Gaussian.fit(list(features.values())).distances(new))
@@ -218,7 +218,7 @@ class Linear(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(()))
 
-    def forward(self, clips, where):
+    def forward_pass(self, clips, where):
         return (self.weight * clips.mean((1, 2, 3)))[:, None]
 
 

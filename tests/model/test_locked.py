@@ -21,7 +21,7 @@ from kneessl.model.fuse import fuse
 from kneessl.model.labels import UNKNOWN
 from kneessl.model.locked import decide_on, digest_of, read_decisions
 from kneessl.model.model import load_model, load_plane
-from kneessl.model.predict import forward, plane_logits, predict_split
+from kneessl.model.predict import forward_pass, plane_logits, predict_split
 from kneessl.sources.importer import import_exams
 
 SETTINGS = {"size": 32, "slices": 2, "epochs": 1, "batch": 4, "precision": "float32", "folds": 2, "lr": 1e-3}
@@ -77,7 +77,7 @@ def test_what_is_locked_follows_from_the_out_of_fold_predictions_alone(models):
 
 def features_of(run, folder, plane, exams):
     model = load_plane(run)
-    return np.stack([forward(model, folder.series("train", plane, exam)).features for exam in exams])
+    return np.stack([forward_pass(model, folder.series("train", plane, exam)).features for exam in exams])
 
 
 def test_familiarity_is_of_exams_that_neither_network_nor_gaussian_has_seen(models, planes):

@@ -7,14 +7,14 @@ import torch
 from kneessl.classifier.classifier import build_classifier
 from kneessl.exams.folder import ExamFolder
 from kneessl.model.model import Model, PlaneModel
-from kneessl.model.predict import SHIFTS, answer, moved, plane_logits, series_logits, whole_clip
+from kneessl.model.predict import SHIFTS, plane_logits, predict_task, series_logits, shifted, whole_clip
 from kneessl.views.preprocess import Preprocessing
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (2, 0), (-1, 3), (0, -2), (5, 5), (-5, -5), (9, 0)])
 def test_slices_move_by_whole_pixels_and_leave_black_behind(down, right):
     slices = np.arange(1, 2 * 5 * 6 + 1, dtype=np.uint8).reshape(2, 5, 6)
-    out = moved(slices, down, right)
+    out = shifted(slices, down, right)
     for row in range(5):
         for column in range(6):
             inside = 0 <= row - down < 5 and 0 <= column - right < 6
@@ -59,7 +59,7 @@ def test_test_time_augmentation_is_the_mean_over_its_shifts_and_a_shift_shows_wh
 def test_answers_of_a_model_with_nothing_locked_have_no_intervals():
     plane = a_model()
     model = Model(Path("nowhere"), {"sagittal": plane}, plane.tasks, None, "")
-    found = answer(model, "b", {"sagittal": np.array([[0.0, 1.0], [np.nan, np.nan]])})
+    found = predict_task(model, "b", {"sagittal": np.array([[0.0, 1.0], [np.nan, np.nan]])})
     assert (found.states, found.intervals, found.planes) == ([None, None], [None, None], ["sagittal", ""])
     assert found.probabilities[0] == pytest.approx(1 / (1 + np.exp(-1)))
 

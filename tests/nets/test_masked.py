@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kneessl.nets.encoder import SliceEncoder
-from kneessl.nets.masked import cut, enlarge, join, masked_maps, masked_norm
+from kneessl.nets.masked import enlarge, join_patches, masked_maps, masked_norm, split_patches
 
 SIDE = 96
 
@@ -26,14 +26,14 @@ VISIBLE = torch.tensor([[[1, 0, 0], [0, 1, 0], [1, 1, 0]], [[0, 0, 1], [0, 0, 1]
 
 def test_patches_are_cut_row_by_row_and_joined_again():
     x = torch.randn(2, 3, 4, 6)
-    patches = cut(x, 2, 3)
+    patches = split_patches(x, 2, 3)
     assert patches.shape == (12, 3, 2, 2)
     for i in range(2):
         for row in range(2):
             for column in range(3):
                 expected = x[i, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
                 assert torch.equal(patches[i * 6 + row * 3 + column], expected)
-    assert torch.equal(join(patches, 2, 3), x)
+    assert torch.equal(join_patches(patches, 2, 3), x)
 
 
 def test_a_mask_is_enlarged_to_the_maps_size():

@@ -1,5 +1,6 @@
 import os
 import pickle
+from argparse import Namespace
 
 import pytest
 import torch
@@ -102,6 +103,189 @@ def test_one_channel_spreads_so_that_grey_slices_give_the_same(tmp_path):
     grey = torch.randn(1, 1, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(net.conv1(grey.expand(-1, 3, -1, -1)), nn.functional.conv2d(grey, one))
+
+
+def numbered(state, names=("0", "1", "4")):
+    """Names as `nn.Sequential(conv1, bn1, ReLU, pool, layer1)` gives them."""
+    called = dict(zip(("conv1", "bn1", "layer1"), names, strict=True))
+    return {".".join([called[key.partition(".")[0]], key.partition(".")[2]]): v for key, v in state.items()}
+
+
+def under(prefix, state):
+    return {prefix + key: v for key, v in state.items()}
+
+
+def classifier(prefix):
+    return {f"{prefix}weight": torch.zeros(5, 2), f"{prefix}bias": torch.zeros(5)}
+
+
+PUBLISHED = {
+    # torchvision and timm: the state dict itself, with a classifier.
+    "timm": (lambda a, b: {**a, **classifier("fc.")}, ""),
+    # facebookresearch/moco: epoch, arch, state_dict, optimizer; two encoders, each with its head, and a queue.
+    "moco": (
+        lambda a, b: {
+            "epoch": 200,
+            "arch": "resnet18",
+            "state_dict": {
+                **under("module.encoder_q.", {**a, **classifier("fc.0.")}),
+                **under("module.encoder_k.", {**b, **classifier("fc.0.")}),
+                "module.queue": torch.zeros(2, 4),
+            },
+            "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.03}]},
+        },
+        "module.encoder_q.",
+    ),
+    "moco v3": (
+        lambda a, b: {
+            "state_dict": {**under("module.base_encoder.", a), **under("module.momentum_encoder.", b)},
+            "args": Namespace(lr=0.6),
+        },
+        "module.base_encoder.",
+    ),
+    # facebookresearch/dino, the full checkpoint: the student comes first, the teacher is what its authors evaluate.
+    "dino": (
+        lambda a, b: {
+            "student": under("module.backbone.", b),
+            "teacher": under("module.backbone.", a),
+            "epoch": 100,
+            "args": Namespace(arch="resnet18", lr=0.03),
+        },
+        "teacher.module.backbone.",
+    ),
+    # facebookresearch/vissl.
+    "vissl": (
+        lambda a, b: {
+            "phase_idx": 100,
+            "classy_state_dict": {
+                "base_model": {"model": {"trunk": under("_feature_blocks.", a), "heads": classifier("0.clf.")}},
+            },
+        },
+        "classy_state_dict.base_model.model.trunk._feature_blocks.",
+    ),
+    # solo-learn: a checkpoint of Lightning.
+    "solo-learn": (
+        lambda a, b: {
+            "epoch": 399,
+            "state_dict": {
+                **under("backbone.", a),
+                **classifier("classifier."),
+                **under("momentum_backbone.", b),
+                **classifier("projector.0."),
+            },
+            "hyper_parameters": {"max_epochs": 400},
+        },
+        "backbone.",
+    ),
+    # lightly's examples: `nn.Sequential(*list(resnet.children())[:-1])`, which numbers the layers.
+    "lightly": (
+        lambda a, b: {
+            "state_dict": {
+                **under("backbone.", numbered(a)),
+                **classifier("projection_head.layers.0."),
+                **under("backbone_momentum.", numbered(b)),
+            }
+        },
+        "backbone.",
+    ),
+    # OpenMMLab's MMPretrain, and its older form with a Sequential of backbone and neck.
+    "mmpretrain": (
+        lambda a, b: {"meta": {"epoch": 1}, "state_dict": {**under("backbone.", a), **classifier("head.fc.")}},
+        "backbone.",
+    ),
+    "densecl": (
+        lambda a, b: {"state_dict": {**under("encoder_q.0.", a), **under("encoder_k.0.", b)}},
+        "encoder_q.0.",
+    ),
+    # MONAI's and many others' training scripts.
+    "model": (lambda a, b: {"model": a, "epoch": 3, "lr": 0.1}, ""),
+    "wrapped twice": (lambda a, b: {"model": {"state_dict": under("module.", a)}}, "module."),
+    # Names of one's own in a network of the same layers.
+    "renamed": (
+        lambda a, b: {"net": numbered(a, ("stem", "norm", "stages"))},
+        "net.",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_the_layouts_that_others_publish_load_all(tmp_path, layout):
+    content, prefix = PUBLISHED[layout]
+    state = weights_of(1)
+    net = Net()
+    said = load_weights(net, save(content(state, weights_of(2)), tmp_path / "w.pth"))
+    assert_equal(net, state if layout != "renamed" else state | {"bn1.num_batches_tracked": torch.tensor(0)})
+    assert f" of 8 tensors taken from {tmp_path / 'w.pth'}" in said
+    assert "; missing: none; " in said
+    assert ("under the prefix " in said) == bool(prefix)
+    assert f"under the prefix {prefix}" in said or not prefix
+    assert ("by the order of its layers" in said) == (layout in {"lightly", "renamed"})
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.ckpt", "w.pth.tar", "w.torch", "w.bin"])
+def test_numbered_layers_are_taken_by_their_numbers_however_the_file_sorts_its_names(tmp_path, name):
+    state = weights_of(1)
+    content = under("backbone.", numbered(state, ("0", "2", "10")))
+    content = dict(sorted(content.items())) | {"backbone.12.weight": torch.zeros(5, 2)}
+    net = Net()
+    said = load_weights(net, save(content, tmp_path / name))
+    assert_equal(net, state)
+    assert said.endswith(
+        "under the prefix backbone., by the order of its layers; missing: none; unexpected: backbone.12.weight"
+    )
+
+
+def test_a_resnet_18_of_lightly_gives_the_same_maps(tmp_path):
+    torch.manual_seed(0)
+    source, target = SliceEncoder().trunk.eval(), SliceEncoder().trunk.eval()
+    layers = dict(zip(("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"), "014567", strict=True))
+    content = {
+        f"backbone.{layers[k.partition('.')[0]]}.{k.partition('.')[2]}": v for k, v in source.state_dict().items()
+    }
+    load_weights(target, save({"state_dict": content}, tmp_path / "lightly.pth"))
+    picture = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(target(picture), source(picture))
+
+
+@pytest.mark.parametrize("change", ["fewer", "shape", "kind"])
+def test_unnamed_layers_that_do_not_fit_the_whole_network_are_refused(tmp_path, change):
+    content = under("net.", numbered(weights_of(1)))
+    if change == "fewer":
+        del content["net.4.0.bias"]
+    elif change == "shape":
+        content["net.4.0.weight"] = torch.zeros(3, 2)
+    else:
+        content["net.4.0.weights"] = content.pop("net.4.0.weight")
+    net = Net()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    with pytest.raises(UserError, match="has no weights for this network"):
+        load_weights(net, save(content, tmp_path / "w.pth"))
+    assert_equal(net, before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["conv1.weight", "bn1.running_var"])
+def test_weights_that_are_not_finite_are_refused_and_nothing_is_taken(tmp_path, name, value):
+    state = weights_of(1)
+    state[name].view(-1)[-1] = value
+    net = Net()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    with pytest.raises(UserError, match=rf"not finite \(NaN or infinity\): module\.{name}; the training"):
+        load_weights(net, save(under("module.", state), tmp_path / "w.pth"))
+    assert_equal(net, before)
+
+
+def test_what_is_not_taken_may_be_anything(tmp_path):
+    state = weights_of(1)
+    load_weights(Net(), save(state | {"fc.weight": torch.full((2,), float("nan"))}, tmp_path / "w.pth"))
+
+
+def test_a_file_that_holds_itself_ends(tmp_path):
+    content = {"conv1.weight": torch.zeros(2, 3, 3, 3)}
+    content["again"] = content
+    read = read_tensors(save(content, tmp_path / "w.pth"))
+    assert set(list(read)[:2]) == {"conv1.weight", "again.conv1.weight"}
 
 
 @pytest.mark.parametrize(

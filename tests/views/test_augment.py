@@ -10,12 +10,12 @@ from scipy.stats import binom, kstest
 from torch.nn import functional as F
 
 from kneessl.errors import UserError
-from kneessl.views.augment import T_PRIME, Draw, T, View, apply, augment, draw
+from kneessl.views.augment import T_PRIME, T, View, ViewParameters, apply, augment, draw
 
 N = 20_000
 
 
-def nothing(n: int = 1, height: int = 256, width: int = 256, **changes) -> Draw:
+def nothing(n: int = 1, height: int = 256, width: int = 256, **changes) -> ViewParameters:
     """Parameters that change nothing, but for `changes`."""
     one = torch.ones(n)
     base = {
@@ -27,7 +27,7 @@ def nothing(n: int = 1, height: int = 256, width: int = 256, **changes) -> Draw:
         "sigma": 0 * one,
         "solarize": one < 0,
     }
-    return Draw(**(base | changes))
+    return ViewParameters(**(base | changes))
 
 
 def knees(n: int = 2, s: int = 3, height: int = 256, width: int = 256) -> torch.Tensor:

@@ -13,11 +13,11 @@ from scipy.stats import binom, chisquare, kstest
 from torch.nn import functional as F
 
 from kneessl.errors import UserError
-from kneessl.views.augment import T_PRIME, Draw, T, View, apply, augment, draw
+from kneessl.views.augment import T_PRIME, T, View, ViewParameters, apply, augment, draw
 from kneessl.views.colour import (
     NEUTRAL,
     OPERATIONS,
-    ColourDraw,
+    ColourParameters,
     brighten,
     change_contrast,
     draw_order,
@@ -294,10 +294,10 @@ def test_grey_pictures_know_no_colour():
 
 def test_colour_draws_begin_with_the_grey_ones():
     grey, colour = (draw(SIMCLR, 50, 32, 32, generator(), colour=c) for c in (False, True))
-    for f in fields(Draw):
+    for f in fields(ViewParameters):
         if f.name != "colour":
             assert torch.equal(getattr(grey, f.name), getattr(colour, f.name))
-    assert all(len(getattr(colour[3:10].colour, f.name)) == 7 for f in fields(ColourDraw))
+    assert all(len(getattr(colour[3:10].colour, f.name)) == 7 for f in fields(ColourParameters))
 
 
 # Recorded before there was colour: T, then T', three views each of 256 x 200 pixels, of one generator with seed 11.

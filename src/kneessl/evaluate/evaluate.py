@@ -17,7 +17,7 @@ from kneessl.exams.splits import patient_groups
 from kneessl.files import replacing, write_text
 from kneessl.model.card import MODEL_CARD, model_card
 from kneessl.model.model import Model, load_model
-from kneessl.model.predict import Answers, predict_split
+from kneessl.model.predict import Predictions, predict_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class TaskResult:
     """int64 `(n,)`, 0 or 1."""
     groups: list[str]
     """The patient of each exam, by an invented name."""
-    answers: Mapping[str, Answers]
+    answers: Mapping[str, Predictions]
     """By model."""
 
 
@@ -158,7 +158,7 @@ def shared_tasks(models: Mapping[str, Model], folder: ExamFolder, split: str, as
     return labelled
 
 
-def states_of(model: Model, answers: Answers, labels: np.ndarray) -> StateTable | None:
+def states_of(model: Model, answers: Predictions, labels: np.ndarray) -> StateTable | None:
     """The locked operating points on these exams, where all were answered from the same planes."""
     if model.decisions is None or len(set(answers.planes)) > 1:
         return None

@@ -9,7 +9,7 @@ from kneessl.evaluation import THRESHOLD
 from kneessl.exams.folder import PLANES, ExamFolder, Plane
 from kneessl.explain.explain import Explanation, explain, heat
 from kneessl.model.model import Model, PlaneModel
-from kneessl.model.predict import Answers
+from kneessl.model.predict import Predictions
 from kneessl.report.content import Mistake
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def heat_text(exact: bool) -> str:
 
 
 def worst_mistakes(
-    model: Model, folder: ExamFolder, split: str, result: "TaskResult", answers: Answers
+    model: Model, folder: ExamFolder, split: str, result: "TaskResult", answers: Predictions
 ) -> tuple[list[Mistake], bool]:
     """The most confident false positives and false negatives, with the slices that raised the score most.
 

@@ -13,7 +13,7 @@ from kneessl.evaluation.auc import auc_interval
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane
 from kneessl.model.locked import plane_folders
 from kneessl.model.model import Model
-from kneessl.model.predict import Answers
+from kneessl.model.predict import Predictions
 from kneessl.report.content import Arm, Curve, Evaluated, Finding, Place, Views
 from kneessl.report.describe import data_note, data_rows, show_views
 from kneessl.report.evaluation_page import write_evaluation_page
@@ -292,7 +292,7 @@ def arm_of(name: str, model: Model, folder: ExamFolder, split: str, result: "Tas
     )
 
 
-def subgroups_of(answers: Answers, folder: ExamFolder, split: str, exams: Sequence[str]) -> dict[str, list[str]]:
+def subgroups_of(answers: Predictions, folder: ExamFolder, split: str, exams: Sequence[str]) -> dict[str, list[str]]:
     """What is known of each exam that may matter, by characteristic; empty text where it is not known.
 
     Spacing and sequence are those of the first plane that each exam was answered from.

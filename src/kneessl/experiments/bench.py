@@ -26,7 +26,7 @@ from kneessl.experiments.jobs import OWN_OF_FINETUNE, OWN_OF_PRETRAIN, Words, ch
 from kneessl.files import write_text
 from kneessl.methods import MethodName
 from kneessl.model.model import PlaneModel, load_model
-from kneessl.model.predict import forward, whole_clip
+from kneessl.model.predict import forward_pass, whole_clip
 from kneessl.training.fit import watched
 from kneessl.training.machine import LightningPrecision, Precision, describe_machine, lightning_precision, peak_memory
 from kneessl.training.runs import require_positive
@@ -196,7 +196,7 @@ def time_prediction(folder: ExamFolder, planes: Sequence[PlaneModel], rounds: in
         start = clock.now()
         for exam in chosen:
             for model in planes:
-                forward(model, series(exam, model))
+                forward_pass(model, series(exam, model))
         timing.pipeline.append((clock.now() - start) / steps)
         ready = [clips(exam) for exam in chosen]  # of the same exams: others may have more slices, or fewer
         start = clock.now()

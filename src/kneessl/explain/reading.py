@@ -7,7 +7,7 @@ import numpy as np
 
 from kneessl.explain.explain import Explanation, explanations
 from kneessl.model.model import PlaneModel
-from kneessl.model.predict import forward
+from kneessl.model.predict import forward_pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Reading:
     explanations: Mapping[str, Explanation]
     """By task, of the series as it is, without test-time shifts."""
     features: np.ndarray
-    """float64 `(C,)`, as `Pass.features`: what `PlaneModel.familiarity` judges."""
+    """float64 `(C,)`, as `ForwardPass.features`: what `PlaneModel.familiarity` judges."""
 
 
 def read_series(model: PlaneModel, series: np.ndarray) -> Reading:
@@ -28,6 +28,6 @@ def read_series(model: PlaneModel, series: np.ndarray) -> Reading:
     Where the model averages over test-time shifts, there is one pass more for each of them, for the logits alone. A
     head that does not deal its logits out exactly takes one backward pass a task, through the head and no further.
     """
-    found = forward(model, series)
+    found = forward_pass(model, series)
     seen = explanations(model, found.maps, found.where, len(series), model.tasks)
     return Reading(found.logits, seen, found.features)

@@ -25,7 +25,7 @@ from kneessl.model.crossfit import OutOfFold, deal_folds
 from kneessl.model.labels import UNKNOWN, labelled_exams
 from kneessl.model.locked import WEIGHTS, lock_plane, write_familiarity
 from kneessl.model.model import load_plane
-from kneessl.model.predict import passes
+from kneessl.model.predict import forward_passes
 from kneessl.nets.encoder import load_encoder, save_weights
 from kneessl.nets.features import calibrate
 from kneessl.nets.weights import load_weights, read_tensors
@@ -243,7 +243,9 @@ def held_out(job: Job, fold: np.ndarray, out: Path, title: str) -> tuple[np.ndar
     if not (out / "run.json").is_file():
         train(job, job.classifier(), np.flatnonzero(~fold), out, title)
     unseen, seen = ([exam for exam, held in zip(job.exams, fold, strict=True) if held == wanted] for wanted in (1, 0))
-    found = [(one.logits, one.features) for one in passes(load_plane(out), job.folder, "train", unseen, title) if one]
+    found = [
+        (one.logits, one.features) for one in forward_passes(load_plane(out), job.folder, "train", unseen, title) if one
+    ]
     logits, features = (np.stack(rows) for rows in zip(*found, strict=True))
     return logits, looks(job, out, seen).distances(features)
 
@@ -253,7 +255,9 @@ def looks(job: Job, run: Path, exams: Sequence[str]) -> Gaussian:
     model = replace(load_plane(run), tta=False)
     if len(exams) > MOST_LOOKED_AT:
         exams = np.random.default_rng(job.seed).choice(exams, MOST_LOOKED_AT, replace=False).tolist()
-    return Gaussian.fit([one.features for one in passes(model, job.folder, "train", exams, "look again") if one])
+    return Gaussian.fit(
+        [one.features for one in forward_passes(model, job.folder, "train", exams, "look again") if one]
+    )
 
 
 def read_start(from_run: Path | None, weights: Path | None) -> dict[str, Any]:

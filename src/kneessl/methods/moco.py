@@ -11,7 +11,7 @@ from kneessl.methods.method import Encoder, Method, Outcome
 from kneessl.methods.settings import require_positive, require_share, require_whole
 from kneessl.nets import heads
 from kneessl.nets.momentum import Queue, ema_update
-from kneessl.views.resample import sent
+from kneessl.views.resample import to_device_of
 
 
 class MoCo(Method):
@@ -63,7 +63,7 @@ class MoCo(Method):
             raise UserError(f"settings.split_bn is {groups}, and a batch holds {n}; each group needs at least 2")
         q = torch.cat([self.projector(self.encoder(part)) for part in view1.tensor_split(groups)])
         with torch.no_grad():
-            dealt = sent(torch.cat([torch.arange(i, n, groups) for i in range(groups)]), view2)
+            dealt = to_device_of(torch.cat([torch.arange(i, n, groups) for i in range(groups)]), view2)
             k = torch.cat([self.target(part) for part in view2[dealt].tensor_split(groups)])[dealt.argsort()]
         loss = objectives.info_nce(q, k, self.queue.keys, self.temperature)
         self.queue.push(k)

@@ -19,7 +19,7 @@ from kneessl.methods.moco import MoCo
 from kneessl.methods.simclr import SimCLR
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.puzzle import TILES, cut_tiles, reorder
-from kneessl.views.resample import sent
+from kneessl.views.resample import to_device_of
 
 PATCH, GAP = 64 / 85, 21 / 85
 
@@ -28,7 +28,7 @@ def jumbled(view: Tensor, generator: torch.Generator) -> Tensor:
     """Slices `(N, 1, size, size)` -> their tiles in random order, `(N, 9, p, p)`."""
     tiles = cut_tiles(view[:, 0], PATCH, GAP, generator)
     orders = torch.rand(everyones(len(tiles)), TILES, generator=generator)[own_rows(len(tiles))].argsort(1)
-    return reorder(tiles, sent(orders, tiles))
+    return reorder(tiles, to_device_of(orders, tiles))
 
 
 class PuzzleHead(nn.Module):

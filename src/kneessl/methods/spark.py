@@ -11,9 +11,9 @@ from kneessl.errors import UserError
 from kneessl.methods.method import Encoder, Method, Outcome
 from kneessl.methods.settings import require_share, require_whole
 from kneessl.nets.decoder import LightDecoder
-from kneessl.nets.masked import PATCH, cut, enlarge, masked_maps, masked_norm
+from kneessl.nets.masked import PATCH, enlarge, masked_maps, masked_norm, split_patches
 from kneessl.views.inputs import ViewMaker
-from kneessl.views.resample import sent
+from kneessl.views.resample import to_device_of
 
 CHANNELS = (512, 256, 128, 64)
 """Of ResNet-18's feature maps, from coarse to fine."""
@@ -74,8 +74,8 @@ class SparK(Method):
             for x, norm, filler, bridge in zip(maps, self.norms, self.mask_embeddings, self.bridges, strict=True)
         ]
         shape, grid = (len(slices), -1, PATCH * PATCH), visible.shape[1:]
-        painted, patches = (cut(x, *grid).reshape(shape) for x in (self.decoder(whole), slices))
-        visible = sent(visible.flatten(1), view)
+        painted, patches = (split_patches(x, *grid).reshape(shape) for x in (self.decoder(whole), slices))
+        visible = to_device_of(visible.flatten(1), view)
         loss = objectives.masked_mse(painted, patches, ~visible)
         embeddings = maps[0].detach().sum((2, 3)) / visible.sum(1, keepdim=True)
         return Outcome(loss, embeddings)

@@ -12,7 +12,7 @@ from kneessl.nets.sslm import SSLMEncoder
 from kneessl.views.affine import affine
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.puzzle import Puzzle, random_permutations
-from kneessl.views.resample import sent
+from kneessl.views.resample import to_device_of
 
 PATCH, GAP = 64 / 85, 9 / 85
 """The authors' tile and largest offset, of a cell of 85 pixels."""
@@ -47,9 +47,9 @@ def distort(tiles: Tensor, generator: torch.Generator) -> Tensor:
     degrees, shift, scale = one_of(DEGREES), one_of(SHIFTS, 2) * tiles.shape[-1], one_of(SCALES)
     factor = torch.where(torch.rand(n, generator=generator)[own] < 0.5, one_of(BRIGHTNESS), 1.0)
     noise = NOISE * torch.randn(n, *flat.shape[1:], generator=generator)[own]
-    moved = affine(flat, sent(degrees, flat), sent(shift, flat), sent(scale, flat))
-    brightened = (moved * sent(factor, flat)[:, None, None, None]).clamp(0, 1)
-    return (brightened + sent(noise, flat)).clamp(0, 1).view_as(tiles)
+    moved = affine(flat, to_device_of(degrees, flat), to_device_of(shift, flat), to_device_of(scale, flat))
+    brightened = (moved * to_device_of(factor, flat)[:, None, None, None]).clamp(0, 1)
+    return (brightened + to_device_of(noise, flat)).clamp(0, 1).view_as(tiles)
 
 
 class SSLM(Method):

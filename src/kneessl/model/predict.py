@@ -29,8 +29,8 @@ SHIFTS: tuple[tuple[int, int, int], ...] = (
 """Test-time augmentation: down and right, in steps of `SHIFT`, and slices by which the kept part of a series moves."""
 
 
-def moved(slices: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Slices `(..., H, W)` moved by whole pixels, black where nothing was."""
+def shifted(slices: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Shift slices `(..., H, W)` by whole pixels, filling with black."""
     out = np.zeros_like(slices)
     height, width = slices.shape[-2:]
     out[..., max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = slices[
@@ -40,7 +40,7 @@ def moved(slices: np.ndarray, down: int, right: int) -> np.ndarray:
 
 
 def whole_clip(model: PlaneModel, series: np.ndarray, shift: tuple[int, int, int] = (0, 0, 0)) -> tuple[Tensor, Tensor]:
-    """What a model sees of one series, uint8 `(slices, 256, 256)`, on the model's device.
+    """The network's input for one series, uint8 `(slices, 256, 256)`, on the model's device.
 
     Args:
         model: One plane's.
@@ -55,52 +55,52 @@ def whole_clip(model: PlaneModel, series: np.ndarray, shift: tuple[int, int, int
     offset = max(-kept.start, min(shift[2], len(series) - kept.stop))
     chosen = np.arange(kept.start + offset, kept.stop + offset)
     step = round(SHIFT * model.preprocessing.field * SIDE)
-    slices = moved(np.array(series[chosen]), step * shift[0], step * shift[1])
+    slices = shifted(np.array(series[chosen]), step * shift[0], step * shift[1])
     clip = model.preprocessing(torch.from_numpy(slices)[None].to(device))
     return clip, places(chosen, len(series))[None].to(device)
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
-    """One series once through a network."""
+class ForwardPass:
+    """What one forward pass of one series gives."""
 
     maps: Tensor
     """float `(1, S, C, h, w)`, the encoder's, of the slices that the preprocessing keeps, without any shift."""
     where: Tensor
-    """float `(1, S)`, those slices' places."""
+    """float `(1, S)`, those slices' places in the series, from 0 to 1."""
     logits: np.ndarray
     """float64 `(tasks,)`; with tta, means over `SHIFTS`."""
 
     @property
     def features(self) -> np.ndarray:
-        """What the maps are on the whole, float64 `(C,)`: their mean over slices and positions."""
+        """Mean of the maps over slices and positions, float64 `(C,)`."""
         return self.maps[0].mean((2, 3)).double().mean(0).cpu().numpy()
 
 
 @torch.no_grad()
-def forward(model: PlaneModel, series: np.ndarray) -> Pass:
+def forward_pass(model: PlaneModel, series: np.ndarray) -> ForwardPass:
     """Send one series, uint8 `(slices, 256, 256)`, through a network; with tta, once more for each further shift."""
     clip, where = whole_clip(model, series)
     maps = model.maps(clip)
-    found = [model.classifier.head(maps, where)]
+    logits = [model.classifier.head(maps, where)]
     for shift in SHIFTS[1:] if model.tta else ():
-        clip, moved_where = whole_clip(model, series, shift)
-        found.append(model.classifier.head(model.maps(clip), moved_where))
-    return Pass(maps, where, torch.cat(found).double().mean(0).cpu().numpy())
+        clip, shifted_where = whole_clip(model, series, shift)
+        logits.append(model.classifier.head(model.maps(clip), shifted_where))
+    return ForwardPass(maps, where, torch.cat(logits).double().mean(0).cpu().numpy())
 
 
 def series_logits(model: PlaneModel, series: np.ndarray) -> np.ndarray:
     """Logits of one series, uint8 `(slices, 256, 256)`: float64 `(tasks,)`; with tta, means over `SHIFTS`."""
-    return forward(model, series).logits
+    return forward_pass(model, series).logits
 
 
-def passes(
+def forward_passes(
     model: PlaneModel, folder: ExamFolder, split: str, exams: Sequence[str], title: str
-) -> Iterator[Pass | None]:
+) -> Iterator[ForwardPass | None]:
     """Send exams of one split through the model of a plane, with a progress bar; None without a series in it."""
     known = set(folder.exams(split, model.plane))
     for exam in tqdm(exams, desc=title, unit="exam", dynamic_ncols=True):
-        yield forward(model, folder.series(split, model.plane, exam)) if exam in known else None
+        yield forward_pass(model, folder.series(split, model.plane, exam)) if exam in known else None
 
 
 def plane_logits(model: PlaneModel, folder: ExamFolder, split: str, exams: Sequence[str], title: str) -> np.ndarray:
@@ -109,31 +109,32 @@ def plane_logits(model: PlaneModel, folder: ExamFolder, split: str, exams: Seque
     An exam without a series in that plane has NaN.
     """
     logits = np.full((len(exams), len(model.tasks)), np.nan)
-    for row, found in enumerate(passes(model, folder, split, exams, title)):
-        if found is not None:
-            logits[row] = found.logits
+    for row, one in enumerate(forward_passes(model, folder, split, exams, title)):
+        if one is not None:
+            logits[row] = one.logits
     return logits
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a model says on one task, an item an exam."""
+class Predictions:
+    """A model's predictions on one task, one item for each exam."""
 
     planes: list[str]
-    """What it was said from, such as axial+sagittal; empty where the exam has none of the model's planes."""
+    """The planes used, such as axial+sagittal; empty where the exam has none of the model's planes."""
     logits: np.ndarray
     """float64 `(n,)`, before recalibration; NaN where there is no plane."""
     probabilities: np.ndarray
     """float64 `(n,)`, recalibrated where the model has that locked."""
     states: list[State | None]
-    """At the locked operating points; None where the model has none, or nothing could be said."""
+    """At the locked operating points; None where the model has none, or there is no prediction."""
     intervals: list[tuple[float, float] | None]
-    """95 %, of the probabilities (`Recalibration.interval`); None as for states, or where an older model has none."""
+    """95 % intervals of the probabilities (`Recalibration.interval`); None where there is no state, or where an older
+    model has no interval."""
 
-    def rows(self, chosen: Sequence[int]) -> "Answers":
-        """Only those of some exams."""
+    def rows(self, chosen: Sequence[int]) -> "Predictions":
+        """The predictions for the exams with these indices."""
         index = list(chosen)
-        return Answers(
+        return Predictions(
             [self.planes[i] for i in index],
             self.logits[index],
             self.probabilities[index],
@@ -142,19 +143,19 @@ class Answers:
         )
 
 
-def answer(model: Model, task: str, logits: Mapping[Plane, np.ndarray]) -> Answers:
-    """Bring the planes together, as locked with the model for just the planes that each exam has.
+def predict_task(model: Model, task: str, logits: Mapping[Plane, np.ndarray]) -> Predictions:
+    """Fuse the planes' logits into one prediction an exam, as locked with the model for the planes that the exam has.
 
     Args:
-        model: Any.
+        model: Of one or several planes.
         task: One of its tasks.
-        logits: By plane float64 `(n, tasks)`, NaN where an exam lacks the plane; any of the model's planes.
+        logits: By plane float64 `(n, tasks)`, NaN where an exam lacks the plane; for one or more of the model's planes.
     """
     column = model.tasks.index(task)
-    values: dict[str, np.ndarray] = {plane: found[:, column] for plane, found in logits.items()}
-    there = {plane: ~np.isnan(found) for plane, found in values.items()}
+    values: dict[str, np.ndarray] = {plane: rows[:, column] for plane, rows in logits.items()}
+    available = {plane: ~np.isnan(column_values) for plane, column_values in values.items()}
     n = len(next(iter(values.values())))
-    planes = [planes_key([plane for plane, known in there.items() if known[i]]) for i in range(n)]
+    planes = [planes_key([plane for plane, known in available.items() if known[i]]) for i in range(n)]
     fused, probabilities = np.full(n, np.nan), np.full(n, np.nan)
     states: list[State | None] = [None] * n
     intervals: list[tuple[float, float] | None] = [None] * n
@@ -174,13 +175,13 @@ def answer(model: Model, task: str, logits: Mapping[Plane, np.ndarray]) -> Answe
         for i in np.flatnonzero(here):
             states[i] = decision.points.state(float(probabilities[i]))
             intervals[i] = decision.recalibration.interval(float(fused[i]))
-    return Answers(planes, fused, probabilities, states, intervals)
+    return Predictions(planes, fused, probabilities, states, intervals)
 
 
 def predict_split(
     model: Model, folder: ExamFolder, split: str, exams: list[str], title: str, planes: Sequence[Plane] | None = None
-) -> dict[str, Answers]:
-    """What a model says of exams of one split, by task, from all of its planes or only `planes`."""
+) -> dict[str, Predictions]:
+    """A model's predictions for exams of one split, by task, from all of its planes or only `planes`."""
     used = {plane: m for plane, m in model.planes.items() if planes is None or plane in planes}
     logits = {plane: plane_logits(m, folder, split, exams, f"{title}, {plane}") for plane, m in used.items()}
-    return {task: answer(model, task, logits) for task in model.tasks}
+    return {task: predict_task(model, task, logits) for task in model.tasks}

@@ -42,11 +42,11 @@ class AlexNet(nn.Module):
 
     @property
     def trunk(self) -> nn.Module:
-        """Itself: the module whose parameters bear torchvision's names."""
+        """The encoder itself: the module whose parameters bear torchvision's names."""
         return self
 
     def maps(self, slices: Tensor) -> Tensor:
-        """As `forward`: these maps are all that there is."""
+        """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 256, h, w)`: the same as `forward`."""
         return self(slices)
 
     def forward(self, slices: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kneessl.errors import UserError
 from kneessl.files import replacing
 from kneessl.nets.resnet import ResNet18
-from kneessl.nets.weights import read_tensors
+from kneessl.nets.weights import read_tensors, require_finite
 
 Pool = Literal["none", "max", "mean"]
 Stem = Literal["imagenet", "cifar"]
@@ -47,7 +47,7 @@ class SliceEncoder(nn.Module):
         self.trunk = ResNet18(small)
 
     def maps(self, slices: Tensor) -> Tensor:
-        """As `forward`: these maps are all that there is."""
+        """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`: the same as `forward`."""
         return self(slices)
 
     def forward(self, slices: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class ClipEncoder(nn.Module):
 
     @property
     def grid(self) -> Grid:
-        """Of its maps."""
+        """Where the cells of its maps lie on the picture."""
         return self.slices.grid
 
     def maps(self, slices: Tensor) -> Tensor:
@@ -110,13 +110,14 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     """Read what `save_weights(encoder.trunk, path)` wrote; a name or shape more, less or other is refused.
 
     Args:
-        encoder: Any encoder with a `trunk`.
+        encoder: Its attribute `trunk` is the module whose weights the file holds.
         path: `encoder.safetensors` of a run folder.
 
     Raises:
-        UserError: no such file, unreadable, or not exactly this trunk's names and shapes.
+        UserError: no such file, unreadable, not exactly this trunk's names and shapes, or a weight is not finite.
     """
     tensors = read_tensors(path)
+    require_finite(path, tensors)
     try:
         encoder.trunk.load_state_dict(tensors)  # type: ignore[union-attr, operator]
     except RuntimeError as error:

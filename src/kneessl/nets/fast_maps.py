@@ -19,7 +19,7 @@ from kneessl.nets.winograd import Winograd
 TOGETHER = 15
 """Slices at most that go through the network together; with fewer, the last layers' products are small and slow."""
 STEM_TOGETHER = 5
-"""Likewise through the first layers, whose maps are the largest."""
+"""Slices at most that go through the first layers together, whose maps are the largest."""
 MANY = 128
 """Channels from which on minimal filtering is faster: below, its tiles cost more than its multiplications save."""
 
@@ -37,7 +37,7 @@ def fast_maps(encoder: nn.Module) -> Maps | None:
 
 
 class FastMaps:
-    """`ResNet18` of grey slices, with copies of its weights."""
+    """A `ResNet18` for grey slices, with copies of its weights and its batch norm folded in."""
 
     def __init__(self, trunk: ResNet18) -> None:
         self.stem, self.pool = folded(trunk.conv1, trunk.bn1, trunk.grey_weight()), trunk.maxpool
@@ -56,7 +56,7 @@ class FastMaps:
 
 
 class FastBlock:
-    """`Block`, with copies of its weights."""
+    """A residual block (`Block`) with copies of its weights and its batch norm folded in."""
 
     def __init__(self, block: Block) -> None:
         self.conv1, self.conv2 = folded(block.conv1, block.bn1), folded(block.conv2, block.bn2)
@@ -82,5 +82,5 @@ def folded(conv: Any, norm: Any, weight: Tensor | None = None) -> Maps:
 
 
 def parts(slices: Tensor, together: int) -> tuple[Tensor, ...]:
-    """Runs of at most so many slices, as even as they come."""
+    """Split slices into parts of at most `together`, of sizes as equal as possible."""
     return slices.tensor_split(-(-len(slices) // together))

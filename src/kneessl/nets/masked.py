@@ -15,14 +15,14 @@ PATCH = 32
 """Side of a patch in pixels: that of one position in ResNet-18's last feature map."""
 
 
-def cut(x: Tensor, rows: int, columns: int) -> Tensor:
+def split_patches(x: Tensor, rows: int, columns: int) -> Tensor:
     """Maps `(N, C, H, W)` -> their patches `(N * rows * columns, C, H / rows, W / columns)`, row by row."""
     x = x.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))  # (N, C, rows, h, columns, w)
     return x.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
-def join(patches: Tensor, rows: int, columns: int) -> Tensor:
-    """The inverse of `cut`."""
+def join_patches(patches: Tensor, rows: int, columns: int) -> Tensor:
+    """Put patches `(N * rows * columns, C, h, w)` back together as maps `(N, C, rows * h, columns * w)`."""
     x = patches.unflatten(0, (-1, rows, columns)).permute(0, 3, 1, 4, 2, 5)
     return x.flatten(4, 5).flatten(2, 3)
 
@@ -41,10 +41,10 @@ def masked_norm(norm: nn.Module, x: Tensor, visible: Tensor) -> Tensor:
         x: The maps; what they hold at hidden positions does not count.
         visible: bool `(N, rows, columns)`; on the CPU, the device need not be waited for.
     """
-    patches = cut(x, *visible.shape[1:])
-    seen = visible.flatten().nonzero()[:, 0].to(x.device)
-    normed = norm(patches.index_select(0, seen))
-    return join(torch.zeros_like(patches).index_copy(0, seen, normed.to(x.dtype)), *visible.shape[1:])
+    patches = split_patches(x, *visible.shape[1:])
+    indices = visible.flatten().nonzero()[:, 0].to(x.device)
+    normed = norm(patches.index_select(0, indices))
+    return join_patches(torch.zeros_like(patches).index_copy(0, indices, normed.to(x.dtype)), *visible.shape[1:])
 
 
 def masked_maps(trunk: ResNet18, slices: Tensor, visible: Tensor) -> list[Tensor]:

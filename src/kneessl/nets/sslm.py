@@ -86,13 +86,13 @@ class SSLMEncoder(nn.Module):
 
     @property
     def trunk(self) -> Self:
-        """All of it."""
+        """The encoder itself: the module whose weights `encoder.safetensors` holds."""
         return self
 
     def tile_maps(self, tiles: Tensor) -> Tensor:
         """float `(N, 9, p, p)`, tile i for branch i -> maps `(N, 16 * width, p / 16, p / 16)`; p is at least 4."""
-        seen = [branch(tile[:, None]) for branch, tile in zip(self.branches, tiles.unbind(1), strict=True)]
-        x = torch.cat(seen, dim=1)
+        branch_maps = [branch(tile[:, None]) for branch, tile in zip(self.branches, tiles.unbind(1), strict=True)]
+        x = torch.cat(branch_maps, dim=1)
         for part in self.join:
             x = full_where_tiny(part, x)
         return x

@@ -90,6 +90,6 @@ class Winograd:
 
 
 def both_axes(rows: tuple[tuple[float, ...], ...]) -> Tensor:
-    """What does the same along both axes of pictures whose pixels stand in one line: float64."""
+    """The Kronecker product of a one-dimensional transform with itself, for pictures flattened to one line: float64."""
     one = torch.tensor(rows, dtype=torch.float64)
     return torch.kron(one, one)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from kneessl.views.clips import EpochSampler, as_it_is
+from kneessl.views.clips import EpochSampler, already_batched
 
 
 class PictureClips(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -42,6 +42,6 @@ def picture_loader(pixels: np.ndarray, batch: int, seed: int, drop_last: bool = 
         batch_size=batch,
         sampler=EpochSampler(range(len(pixels)), seed),
         drop_last=drop_last,
-        collate_fn=as_it_is,
+        collate_fn=already_batched,
         pin_memory=torch.cuda.is_available(),
     )

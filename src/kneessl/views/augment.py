@@ -3,7 +3,8 @@
 An MR slice is grey, so of the ImageNet recipe only crop, flip, brightness, contrast, blur and solarisation do anything:
 saturation, hue and grayscale leave grey as it is. Colour pictures get them too, in SimCLR's order (Chen et al. 2020):
 crop, flip, jitter, grayscale, blur; solarize is last. A view is drawn (`draw`, random, on the CPU) and then applied
-(`apply`, deterministic, on any device), so every view can be replayed from its `Draw`.
+(`apply`, deterministic, on any device), so every view can be replayed from its
+`ViewParameters`.
 """
 
 import math
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from kneessl.distributed import everyones, own_rows
 from kneessl.errors import UserError
-from kneessl.views.colour import ColourDraw, blend, brighten, draw_order, jitter, to_grey
-from kneessl.views.resample import blur_matrix, resize_matrix, sent, separable, spread
+from kneessl.views.colour import ColourParameters, blend, brighten, draw_order, jitter, to_grey
+from kneessl.views.resample import blur_matrix, per_clip, resize_matrix, separable, to_device_of
 
 REFERENCE_SIDE = 224
 """The side at which the thesis states its blur, in pixels; sigma and kernel scale with the actual side."""
@@ -40,7 +41,7 @@ class View:
         blur: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest sigma, in pixels of a 224-pixel picture.
         solarize: Probability of inverting all values of at least one half.
-        per_slice: Draw anew for each slice, instead of once for all slices of a clip.
+        per_slice: ViewParameters anew for each slice, instead of once for all slices of a clip.
     """
 
     crop_area: tuple[float, float] = (0.08, 1.0)
@@ -73,7 +74,7 @@ T_PRIME = View(blur=0.1, solarize=0.2)
 
 
 @dataclass(frozen=True)
-class Draw:
+class ViewParameters:
     """The parameters of n views; every tensor has n rows and lies on the CPU."""
 
     box: Tensor
@@ -83,24 +84,27 @@ class Draw:
     brightness: Tensor
     """float32 `(n,)`, a factor; 1 changes nothing."""
     contrast: Tensor
+    """float32 `(n,)`, a factor around each slice's mean; 1 changes nothing."""
     brightness_first: Tensor
     """bool `(n,)`: brightness before contrast, or after."""
     sigma: Tensor
     """float32 `(n,)`, in pixels of a 224-pixel picture; 0 means no blur."""
     solarize: Tensor
     """bool `(n,)`."""
-    colour: ColourDraw | None = None
-    """Of colour pictures only; its order agrees with `brightness_first`."""
+    colour: ColourParameters | None = None
+    """Only for colour pictures; its order agrees with `brightness_first`."""
 
-    def __getitem__(self, rows: slice) -> "Draw":
+    def __getitem__(self, rows: slice) -> "ViewParameters":
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
-def draw(view: View, n: int, height: int, width: int, generator: torch.Generator, colour: bool = False) -> Draw:
+def draw(
+    view: View, n: int, height: int, width: int, generator: torch.Generator, colour: bool = False
+) -> ViewParameters:
     """Draw the parameters of `n` views of slices of `(height, width)` pixels, grey or in colour.
 
-    Colour takes its own after all others: the same generator draws the same otherwise for grey and colour.
+    The values that only colour has are drawn last, so that one generator gives the same crops for grey and colour.
     """
 
     def uniform(low: float, high: float) -> Tensor:
@@ -111,7 +115,7 @@ def draw(view: View, n: int, height: int, width: int, generator: torch.Generator
 
     one = torch.ones(n)
     jittered = chance(view.jitter)
-    grey = Draw(
+    grey = ViewParameters(
         box=_draw_boxes(view, n, height, width, generator),
         flip=chance(view.flip),
         brightness=torch.where(jittered, uniform(1 - view.brightness, 1 + view.brightness), one),
@@ -124,7 +128,7 @@ def draw(view: View, n: int, height: int, width: int, generator: torch.Generator
         return grey
     return replace(
         grey,
-        colour=ColourDraw(
+        colour=ColourParameters(
             saturation=torch.where(jittered, uniform(1 - view.saturation, 1 + view.saturation), one),
             hue=torch.where(jittered, uniform(-view.hue, view.hue), 0 * one),
             grayscale=chance(view.grayscale),
@@ -142,42 +146,42 @@ def _draw_boxes(view: View, n: int, height: int, width: int, generator: torch.Ge
     h = (area / ratio).sqrt().round().long()
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.int().argmax(1, keepdim=True)
-    found = fits.any(1)
-    w = torch.where(found, w.gather(1, first)[:, 0], min(width, max(1, round(height * view.crop_ratio[1]))))
-    h = torch.where(found, h.gather(1, first)[:, 0], min(height, max(1, round(width / view.crop_ratio[0]))))
+    any_fits = fits.any(1)
+    w = torch.where(any_fits, w.gather(1, first)[:, 0], min(width, max(1, round(height * view.crop_ratio[1]))))
+    h = torch.where(any_fits, h.gather(1, first)[:, 0], min(height, max(1, round(width / view.crop_ratio[0]))))
     top_left = torch.rand(n, 2, generator=generator)
-    top = torch.where(found, (top_left[:, 0] * (height - h + 1)).long(), (height - h) // 2)
-    left = torch.where(found, (top_left[:, 1] * (width - w + 1)).long(), (width - w) // 2)
+    top = torch.where(any_fits, (top_left[:, 0] * (height - h + 1)).long(), (height - h) // 2)
+    left = torch.where(any_fits, (top_left[:, 1] * (width - w + 1)).long(), (width - w) // 2)
     return torch.stack([top, left, h, w], dim=1)
 
 
-def apply(slices: Tensor, params: Draw, size: int) -> Tensor:
+def apply(slices: Tensor, params: ViewParameters, size: int) -> Tensor:
     """Make the views that `params` describes: row i of `params` for all slices of clip i.
 
     Args:
         slices: uint8, grey `(n, s, H, W)` or in colour `(n, s, 3, H, W)`, on the device that is to do the work.
-        params: n draws, with `colour` if the slices are in colour.
+        params: Of n views, with `colour` if the slices are in colour.
         size: Side of the views, in pixels.
 
     Returns:
         float32 `(n, s, size, size)` or `(n, s, 3, size, size)` from 0 to 1, on the device of `slices`.
     """
     if _in_colour(slices) != (params.colour is not None):
-        raise ValueError("grey slices need draws without colour, and colour slices draws with it")
-    top, left, height, width = sent(params.box, slices).unbind(1)
+        raise ValueError("grey slices need parameters without colour, and colour slices parameters with it")
+    top, left, height, width = to_device_of(params.box, slices).unbind(1)
     rows = resize_matrix(top, height, slices.shape[-2], size)
     columns = resize_matrix(left, width, slices.shape[-1], size)
-    columns = torch.where(sent(params.flip, slices)[:, None, None], columns.flip(1), columns)
+    columns = torch.where(to_device_of(params.flip, slices)[:, None, None], columns.flip(1), columns)
     views = separable(slices.float() / 255, rows, columns).clamp_(0, 1)
     views = _jitter_grey(views, params) if params.colour is None else _jitter_colour(views, params, params.colour)
     blurred = params.sigma.nonzero()[:, 0]  # found on the CPU: the device need not be waited for
     if len(blurred):
         scale = size / REFERENCE_SIDE
         radius = round((BLUR_KERNEL - 1) / 2 * scale)
-        kernel = blur_matrix(sent(params.sigma[blurred], slices) * scale, radius, size)
-        where = sent(blurred, slices)
+        kernel = blur_matrix(to_device_of(params.sigma[blurred], slices) * scale, radius, size)
+        where = to_device_of(blurred, slices)
         views[where] = separable(views[where], kernel, kernel)
-    solarize = spread(sent(params.solarize, slices), views.dim())
+    solarize = per_clip(to_device_of(params.solarize, slices), views.dim())
     return torch.where(solarize & (views >= 0.5), 1 - views, views)
 
 
@@ -185,11 +189,11 @@ def _in_colour(slices: Tensor) -> bool:
     return slices.dim() == 5
 
 
-def _jitter_grey(views: Tensor, params: Draw) -> Tensor:
+def _jitter_grey(views: Tensor, params: ViewParameters) -> Tensor:
     """Brightness and contrast in the drawn order, clamped to 0..1 after each, as torchvision does."""
 
     def column(values: Tensor) -> Tensor:
-        return spread(sent(values, views), views.dim())
+        return per_clip(to_device_of(values, views), views.dim())
 
     first, one = params.brightness_first, torch.ones_like(params.brightness)
     views = brighten(views, column(torch.where(first, params.brightness, one)))
@@ -197,11 +201,11 @@ def _jitter_grey(views: Tensor, params: Draw) -> Tensor:
     return brighten(views, column(torch.where(first, one, params.brightness)))
 
 
-def _jitter_colour(views: Tensor, params: Draw, colour: ColourDraw) -> Tensor:
+def _jitter_colour(views: Tensor, params: ViewParameters, colour: ColourParameters) -> Tensor:
     """The four operations of colour in the drawn order, then grayscale."""
     amounts = torch.stack([params.brightness, params.contrast, colour.saturation, colour.hue], dim=1)
     views = jitter(views, amounts, colour.order)
-    where = sent(colour.grayscale.nonzero()[:, 0], views)
+    where = to_device_of(colour.grayscale.nonzero()[:, 0], views)
     views[where] = to_grey(views[where]).expand(-1, -1, 3, -1, -1)
     return views
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from kneessl.distributed import own_rows
 from kneessl.exams.folder import ExamFolder
 from kneessl.views.preprocess import Preprocessing
-from kneessl.views.resample import sent
+from kneessl.views.resample import to_device_of
 from kneessl.views.store import ResidentSlices, hold_if_room
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class ResidentClips(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         chosen = [self.clips.choose(index, total) for index, total in zip(indices, totals, strict=True)]
         where = torch.stack([places(c, total) for c, total in zip(chosen, totals, strict=True)])
         pixels = self.slices.gather(exams, chosen)
-        return pixels, sent(torch.tensor(exams), pixels), sent(where, pixels)
+        return pixels, to_device_of(torch.tensor(exams), pixels), to_device_of(where, pixels)
 
 
 class EpochSampler(Sampler[tuple[int, int, int]]):
@@ -105,11 +105,11 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
     def __init__(self, indices: Sequence[int], seed: int, batch: int = 1, processes: int = 1) -> None:
         self.seed, self.epoch = seed, 0
         self.batch, self.share = batch, batch // processes
-        seen: Counter[int] = Counter()
+        repeats: Counter[int] = Counter()
         self.draws: list[tuple[int, int]] = []
         for i in indices:
-            self.draws.append((int(i), seen[i]))
-            seen[i] += 1
+            self.draws.append((int(i), repeats[i]))
+            repeats[i] += 1
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
@@ -146,7 +146,11 @@ def clip_loader(
     held = hold_if_room(clips.folder, clips.split, clips.plane, clips.exams)
     if held is not None:
         return DataLoader(
-            ResidentClips(clips, held), batch_size=share, sampler=sampler, drop_last=drop_last, collate_fn=as_it_is
+            ResidentClips(clips, held),
+            batch_size=share,
+            sampler=sampler,
+            drop_last=drop_last,
+            collate_fn=already_batched,
         )
     gpu = torch.cuda.is_available()
     return DataLoader(
@@ -161,8 +165,8 @@ def clip_loader(
     )
 
 
-def as_it_is(batch: T) -> T:
-    """A batch is whole already."""
+def already_batched(batch: T) -> T:
+    """Collate function for data sets whose `__getitems__` returns a whole batch: return it unchanged."""
     return batch
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kneessl.views.resample import sent, spread
+from kneessl.views.resample import per_clip, to_device_of
 
 
 @dataclass(frozen=True)
-class ColourDraw:
+class ColourParameters:
     """What views of colour pictures need besides what grey ones do; every tensor has n rows and lies on the CPU."""
 
     saturation: Tensor
@@ -24,8 +24,8 @@ class ColourDraw:
     order: Tensor
     """int64 `(n, 4)`: which of `OPERATIONS` comes first, second, third and last."""
 
-    def __getitem__(self, rows: slice) -> "ColourDraw":
-        return ColourDraw(self.saturation[rows], self.hue[rows], self.grayscale[rows], self.order[rows])
+    def __getitem__(self, rows: slice) -> "ColourParameters":
+        return ColourParameters(self.saturation[rows], self.hue[rows], self.grayscale[rows], self.order[rows])
 
 
 def draw_order(brightness_first: Tensor, generator: torch.Generator) -> Tensor:
@@ -37,7 +37,7 @@ def draw_order(brightness_first: Tensor, generator: torch.Generator) -> Tensor:
         generator: Draws, on the CPU.
 
     Returns:
-        int64 `(n, 4)`, as `ColourDraw.order`.
+        int64 `(n, 4)`, as `ColourParameters.order`.
     """
     moments = torch.rand(len(brightness_first), len(OPERATIONS), generator=generator)
     pair = moments[:, :2].sort(1).values
@@ -99,7 +99,7 @@ def jitter(pictures: Tensor, amounts: Tensor, order: Tensor) -> Tensor:
     Args:
         pictures: float `(n, s, 3, H, W)` from 0 to 1, on any device; written to.
         amounts: float32 `(n, 4)`, on the CPU: a column for each of `OPERATIONS`.
-        order: int64 `(n, 4)`, on the CPU, as `ColourDraw.order`.
+        order: int64 `(n, 4)`, on the CPU, as `ColourParameters.order`.
 
     Returns:
         `pictures`.
@@ -108,9 +108,9 @@ def jitter(pictures: Tensor, amounts: Tensor, order: Tensor) -> Tensor:
     numbers = range(len(OPERATIONS))
     groups = [(i, ((order[:, at] == i) & changes[:, i]).nonzero()[:, 0]) for at in numbers for i in numbers]
     sizes = [len(rows) for _, rows in groups]
-    where = sent(torch.cat([rows for _, rows in groups]), pictures).split(sizes)
-    by = sent(torch.cat([amounts[rows, i] for i, rows in groups]), pictures).split(sizes)
+    where = to_device_of(torch.cat([rows for _, rows in groups]), pictures).split(sizes)
+    by = to_device_of(torch.cat([amounts[rows, i] for i, rows in groups]), pictures).split(sizes)
     for (i, _), rows, amount in zip(groups, where, by, strict=True):
         if len(rows):
-            pictures[rows] = OPERATIONS[i](pictures[rows], spread(amount, pictures.dim()))
+            pictures[rows] = OPERATIONS[i](pictures[rows], per_clip(amount, pictures.dim()))
     return pictures

@@ -15,7 +15,7 @@ VERSION = 1
 
 
 def central(total: int, share: float) -> slice:
-    """The middle `share` of so many, at least one."""
+    """The middle `share` (0 to 1) of `total` items, at least one of them."""
     kept = max(1, round(total * share))
     return slice((total - kept) // 2, (total - kept) // 2 + kept)
 
@@ -29,7 +29,7 @@ class Preprocessing:
         field: Share of a slice's side that is kept, about its centre: 1 is the whole field of view.
         depth: Share of a series' slices that is kept, about its middle: 1 is all of them.
         mean: Of the values from 0 to 1, of all channels; MRNet's published 58.09 / 255.
-        std: Likewise; 49.73 / 255.
+        std: Their standard deviation; MRNet's published 49.73 / 255.
     """
 
     size: int = 224

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kneessl.distributed import everyones, own_rows
 from kneessl.errors import UserError
-from kneessl.views.resample import sent
+from kneessl.views.resample import to_device_of
 
 GRID = 3
 TILES = GRID * GRID
@@ -83,7 +83,8 @@ def cut_tiles(pictures: Tensor, patch: float, gap: float, generator: torch.Gener
     Args:
         pictures: `(n, side, side)`, of at least 3 pixels.
         patch: Side of the squares, as a share of the cell's, above 0.
-        gap: Largest distance of a square from its cell's upper and left edge, likewise; patch + gap is at most 1.
+        gap: Largest distance of a square from its cell's upper and left edge, as a share of the cell's side;
+            patch + gap is at most 1.
         generator: Draws the places, on the CPU.
 
     Returns:
@@ -94,7 +95,7 @@ def cut_tiles(pictures: Tensor, patch: float, gap: float, generator: torch.Gener
     side = max(1, round(cell * patch))
     farthest = min(round(cell * gap), cell - side)  # both rounded up might not fit
     drawn = torch.randint(farthest + 1, (2, everyones(n), TILES, 1), generator=generator)
-    offset = sent(drawn[:, own_rows(n)], pictures)
+    offset = to_device_of(drawn[:, own_rows(n)], pictures)
     place = torch.arange(TILES, device=device)[:, None]
     start = torch.stack([place // GRID, place % GRID])[:, None] * cell + offset
     rows, columns = start + torch.arange(side, device=device)
@@ -121,7 +122,7 @@ class Puzzle:
     Args:
         orders: int64 `(count, 9)`, on the CPU.
         patch: Side of a tile, as a share of its cell's.
-        gap: Largest distance of a tile from its cell's upper and left edge, likewise.
+        gap: Largest distance of a tile from its cell's upper and left edge, as a share of the cell's side.
     """
 
     orders: Tensor
@@ -133,4 +134,4 @@ class Puzzle:
         tiles = cut_tiles(pictures, self.patch, self.gap, generator)
         drawn = torch.randint(len(self.orders), (everyones(len(pictures)),), generator=generator)
         labels = drawn[own_rows(len(pictures))]
-        return reorder(tiles, sent(self.orders[labels], tiles)), sent(labels, tiles)
+        return reorder(tiles, to_device_of(self.orders[labels], tiles)), to_device_of(labels, tiles)

@@ -61,13 +61,18 @@ def blur_matrix(sigma: Tensor, radius: int, size: int) -> Tensor:
     return matrix.scatter_add_(2, index.expand(len(sigma), -1, -1), kernel.float()[:, None].expand(-1, size, -1))
 
 
-def sent(values: Tensor, to: Tensor) -> Tensor:
-    """`values`, drawn on the CPU, on the device of `to`; the host does not wait until a GPU has done its work."""
-    return values.to(to.device, non_blocking=True)
+def to_device_of(values: Tensor, reference: Tensor) -> Tensor:
+    """Copy `values` from the CPU to the device of `reference`, without waiting for the GPU to finish its work."""
+    return values.to(reference.device, non_blocking=True)
 
 
-def spread(values: Tensor, dims: int) -> Tensor:
-    """`(n, ...)` -> `(n, 1, ..., 1, ...)` of so many dimensions: each clip's own, for all its slices and channels."""
+def per_clip(values: Tensor, dims: int) -> Tensor:
+    """Insert dimensions of 1 after the first, `(n, ...)` -> `(n, 1, ..., 1, ...)`, to broadcast one value per clip.
+
+    Args:
+        values: Any tensor whose first dimension counts clips.
+        dims: Dimensions of the result, as many as the clips have.
+    """
     return values[(slice(None), *[None] * (dims - values.dim()))]
 
 
@@ -83,4 +88,4 @@ def separable(pictures: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         float `(n, ..., h, w)`.
     """
     dims = pictures.dim()
-    return spread(rows, dims) @ (pictures @ spread(columns, dims).transpose(-2, -1))
+    return per_clip(rows, dims) @ (pictures @ per_clip(columns, dims).transpose(-2, -1))

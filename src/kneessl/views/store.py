@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kneessl.exams.folder import SIDE, ExamFolder
-from kneessl.views.resample import sent
+from kneessl.views.resample import to_device_of
 
 
 class ResidentSlices:
@@ -35,7 +35,7 @@ class ResidentSlices:
             uint8 `(B, S, 256, 256)`.
         """
         rows = torch.from_numpy(self.first[series, None] + np.stack(chosen))
-        return self.pixels.index_select(0, sent(rows.flatten(), self.pixels)).unflatten(0, rows.shape)
+        return self.pixels.index_select(0, to_device_of(rows.flatten(), self.pixels)).unflatten(0, rows.shape)
 
 
 def hold(folder: ExamFolder, split: str, plane: str, exams: Sequence[str], device: torch.device) -> ResidentSlices:

@@ -10,7 +10,7 @@ from scipy.special import expit
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder
 from kneessl.model.model import load_model
-from kneessl.model.predict import answer, series_logits
+from kneessl.model.predict import predict_task, series_logits
 from kneessl.reader.answer.assess import Assessor, NoKneeError
 from kneessl.reader.answer.quality import quality_flags
 from kneessl.sources.importer import import_exams
@@ -51,7 +51,7 @@ def test_an_answer_is_the_models_own_on_the_imported_study(models, study, tmp_pa
     logits = {p: series_logits(m, folder.series("train", p, "0000"))[None] for p, m in model.planes.items()}
     assert [finding.task for finding in told.findings] == ["acl", "Baker's / cyst"]
     for finding in told.findings:
-        expected = answer(model, finding.task, logits)
+        expected = predict_task(model, finding.task, logits)
         assert finding.probability == expected.probabilities[0]
         assert finding.state == expected.states[0]
         assert finding.interval == expected.intervals[0]

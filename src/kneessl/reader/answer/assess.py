@@ -13,7 +13,7 @@ from kneessl.exams.folder import SIDE, Plane
 from kneessl.explain.reading import Reading, read_series
 from kneessl.model.locked import plane_folders
 from kneessl.model.model import Model, load_model
-from kneessl.model.predict import answer
+from kneessl.model.predict import predict_task
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, Flag, ModelFacts, PlaneSeen
 from kneessl.reader.answer.evidence import Evidence, evidence_of, key_slices
 from kneessl.reader.answer.quality import quality_flags
@@ -161,8 +161,8 @@ def find(model: Model, task: str, readings: Mapping[Plane, Reading], missing: Se
     absent = f"no {' or '.join(missing)} series could be used"
     if not readings:
         return not_assessed(task, absent)
-    answers = answer(model, task, {plane: reading.logits[None] for plane, reading in readings.items()})
-    probability, state = float(answers.probabilities[0]), answers.states[0]
+    predictions = predict_task(model, task, {plane: reading.logits[None] for plane, reading in readings.items()})
+    probability, state = float(predictions.probabilities[0]), predictions.states[0]
     if np.isnan(probability):
         unlocked = f"nothing is locked with the model for {' and '.join(readings)} alone"
         return not_assessed(task, f"{absent}, and {unlocked}" if missing else unlocked)
@@ -172,12 +172,12 @@ def find(model: Model, task: str, readings: Mapping[Plane, Reading], missing: Se
     if held and state in {"yes", "no"}:
         reasons.append(HELD)
         state = "doubt"
-    decision = model.decisions and model.decisions.decisions[task][answers.planes[0]]
+    decision = model.decisions and model.decisions.decisions[task][predictions.planes[0]]
     return Finding(
         task=task,
         state=state,
         probability=probability,
-        interval=answers.intervals[0],
+        interval=predictions.intervals[0],
         calibrated=decision is not None,
         planes=tuple(readings),
         reasons=tuple(reasons),
