@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder
 from kneessl.nets.fast_maps import fast_maps
-from kneessl.startup import keep_freed_memory
+from kneessl.process_tuning import keep_freed_memory
 from kneessl.training.machine import describe_machine
 
 SIZE = 224

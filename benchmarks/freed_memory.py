@@ -15,7 +15,7 @@ from datetime import date
 
 import torch
 
-from kneessl.startup import keep_freed_memory
+from kneessl.process_tuning import keep_freed_memory
 from kneessl.training.machine import describe_machine
 
 STEPS = 3

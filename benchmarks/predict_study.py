@@ -15,10 +15,10 @@ import torch
 
 started = time.perf_counter()
 
+from kneessl.process_tuning import keep_freed_memory  # noqa: E402
 from kneessl.reader.answer.assess import Assessor  # noqa: E402
 from kneessl.reader.answer_folder import write_answer  # noqa: E402  the imports are part of what is timed
 from kneessl.reader.intake.intake import files_of  # noqa: E402
-from kneessl.startup import keep_freed_memory  # noqa: E402
 
 
 def main() -> None:

@@ -44,10 +44,10 @@ def make_folder(root: Path, exams: int, slices: int) -> Path:
 def start_child(data: str, out: str, began: str) -> None:
     """In a process of its own: pre-train until the first optimiser step is done, and print when each phase ended."""
     marks = [("interpreter", time.monotonic())]
-    from kneessl import cli, startup
+    from kneessl import cli, process_tuning
 
-    startup.keep_freed_memory()
-    with startup.quick_imports():
+    process_tuning.keep_freed_memory()
+    with process_tuning.fast_imports():
         import torch
 
         marks.append((f"import PyTorch {torch.__version__}", time.monotonic()))

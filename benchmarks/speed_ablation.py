@@ -23,7 +23,7 @@ from kneessl.exams.folder import ExamFolder, write_series
 from kneessl.methods import make_method
 from kneessl.nets.momentum import ema_update
 from kneessl.nets.resnet import ResNet18
-from kneessl.startup import keep_freed_memory
+from kneessl.process_tuning import keep_freed_memory
 from kneessl.training.fit import seeded
 from kneessl.training.machine import describe_machine
 from kneessl.training.optimizers import LARS, make_optimizer

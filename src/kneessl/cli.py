@@ -13,7 +13,7 @@ import jsonargparse
 import yaml
 
 from kneessl.errors import UserError
-from kneessl.startup import quick_imports
+from kneessl.process_tuning import fast_imports
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
     command = COMMANDS[name]
     module, _, attribute = command.function.partition(":")
     if module not in sys.modules:
-        with quick_imports():
+        with fast_imports():
             import_module(module)
     function = getattr(sys.modules[module], attribute)
     parameters = signature(function).parameters

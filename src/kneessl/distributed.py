@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, distributed
 
 
-def world() -> int:
-    """How many processes work together."""
+def world_size() -> int:
+    """How many processes train together; 1 outside of distributed training."""
     together = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if together else 1
 
@@ -31,42 +31,42 @@ class _Gather(torch.autograd.Function):
 def gather(x: Tensor) -> Tensor:
     """Rows of all processes: `(N, ...)` -> `(processes * N, ...)`, in order of rank; alone, x itself.
 
-    Every process computes the same loss of the gathered rows, and its gradient adds up what all of them want of its own
-    rows: `processes` times the gradient of that one loss. DDP's average over processes then is the gradient of the loss
-    of the whole batch. (A plain `all_gather` would drop the gradient without a word.)
+    Every process computes the same loss of the gathered rows. The gradient of its own rows is summed over processes:
+    `processes` times the gradient of that one loss, so that DDP's average over processes is the gradient of the loss of
+    the whole batch. (A plain `all_gather` would lose the gradient silently.)
 
     Args:
         x: Of the same shape and type on every process.
     """
-    return x if world() == 1 else _Gather.apply(x.contiguous())
+    return x if world_size() == 1 else _Gather.apply(x.contiguous())
 
 
-def everyones(n: int) -> int:
-    """Rows of all processes where each has `n`: random numbers are drawn for all of them, so that all draw alike."""
-    return n * world()
+def global_rows(n: int) -> int:
+    """Rows of the batches of all processes, where each has `n`: all draw the same random numbers, one for each."""
+    return n * world_size()
 
 
-def own_rows(n: int) -> slice:
-    """Where this process's `n` rows lie among everyone's, in order of rank; alone, all of them."""
-    first = distributed.get_rank() * n if world() > 1 else 0
+def local_rows(n: int) -> slice:
+    """Where this process's `n` rows are among the rows of all processes, in order of rank."""
+    first = distributed.get_rank() * n if world_size() > 1 else 0
     return slice(first, first + n)
 
 
-def anywhere(flag: bool, group: distributed.ProcessGroup | None) -> bool:
-    """Whether the flag is up on any process; every process must ask at the same time.
+def on_any_process(flag: bool, group: distributed.ProcessGroup | None) -> bool:
+    """Whether the flag is true on any process; every process must call this at the same time.
 
     Args:
         flag: This process's.
-        group: One that takes tensors on the CPU; None where there is but this process.
+        group: A process group for tensors on the CPU; None where only this process trains.
     """
     if group is None:
         return flag
-    up = torch.tensor(int(flag))
-    distributed.all_reduce(up, distributed.ReduceOp.MAX, group)
-    return bool(up)
+    highest = torch.tensor(int(flag))
+    distributed.all_reduce(highest, distributed.ReduceOp.MAX, group)
+    return bool(highest)
 
 
-def leave() -> None:
-    """End the processes' connection, so that what comes after is each one's own again."""
-    if world() > 1:
+def close_process_group() -> None:
+    """End the connection between the processes: from here on each works alone."""
+    if world_size() > 1:
         distributed.destroy_process_group()

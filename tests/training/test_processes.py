@@ -133,7 +133,7 @@ def as_rank(monkeypatch):
     """Be one of two processes, as far as draws can tell."""
 
     def become(rank: int) -> None:
-        monkeypatch.setattr("kneessl.distributed.world", lambda: RANKS)
+        monkeypatch.setattr("kneessl.distributed.world_size", lambda: RANKS)
         monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
 
     return become

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kneessl import objectives
-from kneessl.distributed import everyones, gather, own_rows
+from kneessl.distributed import gather, global_rows, local_rows
 from kneessl.methods.method import Encoder, Outcome
 from kneessl.methods.moco import MoCo
 from kneessl.methods.simclr import SimCLR
@@ -27,7 +27,7 @@ PATCH, GAP = 64 / 85, 21 / 85
 def jumbled(view: Tensor, generator: torch.Generator) -> Tensor:
     """Slices `(N, 1, size, size)` -> their tiles in random order, `(N, 9, p, p)`."""
     tiles = cut_tiles(view[:, 0], PATCH, GAP, generator)
-    orders = torch.rand(everyones(len(tiles)), TILES, generator=generator)[own_rows(len(tiles))].argsort(1)
+    orders = torch.rand(global_rows(len(tiles)), TILES, generator=generator)[local_rows(len(tiles))].argsort(1)
     return reorder(tiles, to_device_of(orders, tiles))
 
 

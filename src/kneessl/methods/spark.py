@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kneessl import objectives
-from kneessl.distributed import everyones, own_rows
+from kneessl.distributed import global_rows, local_rows
 from kneessl.errors import UserError
 from kneessl.methods.method import Encoder, Method, Outcome
 from kneessl.methods.settings import require_share, require_whole
@@ -61,7 +61,7 @@ class SparK(Method):
         view = make(clips, mild, generator)
         n, side = view.shape[0] * view.shape[1], size // PATCH
         keep = min(max(round(side**2 * (1 - self.mask_ratio)), 1), side**2 - 1)
-        order = torch.rand(everyones(n), side**2, generator=generator)[own_rows(n)].argsort(1)
+        order = torch.rand(global_rows(n), side**2, generator=generator)[local_rows(n)].argsort(1)
         visible = (order < keep).unflatten(1, (side, side))  # order is a random permutation of the patches' numbers
         return view, visible
 

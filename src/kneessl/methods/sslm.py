@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kneessl.distributed import everyones, own_rows
+from kneessl.distributed import global_rows, local_rows
 from kneessl.methods.method import Method, Outcome
 from kneessl.methods.settings import require_whole
 from kneessl.nets.heads import mlp
@@ -39,7 +39,7 @@ def distort(tiles: Tensor, generator: torch.Generator) -> Tensor:
         The same shape, from 0 to 1.
     """
     flat = tiles.flatten(0, 1)[:, None]
-    n, own = everyones(len(flat)), own_rows(len(flat))
+    n, own = global_rows(len(flat)), local_rows(len(flat))
 
     def one_of(values: Tensor, *shape: int) -> Tensor:
         return values[torch.randint(len(values), (n, *shape), generator=generator)[own]]

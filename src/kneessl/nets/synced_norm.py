@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kneessl.distributed import everyones, gather
+from kneessl.distributed import gather, global_rows
 
 
 class NormOnGPU(nn.SyncBatchNorm):
@@ -34,7 +34,7 @@ class NormOnCPU(nn.modules.batchnorm._BatchNorm):
         mean = _shared_mean(wide, dims)
         centred = wide - mean
         var = _shared_mean(centred.square(), dims)
-        count = everyones(x.numel() // x.shape[1])
+        count = global_rows(x.numel() // x.shape[1])
         self._track(mean.detach().flatten(), var.detach().flatten() * (count / (count - 1)))
         y = centred * (var + self.eps).rsqrt()
         if self.affine:

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, distributed
 from tqdm import tqdm
 
-from kneessl.distributed import anywhere, everyones
+from kneessl.distributed import global_rows, on_any_process
 from kneessl.errors import UserError
 from kneessl.files import replacing
 from kneessl.training.runs import LAST
@@ -52,7 +52,7 @@ class EpochLog(Callback):
     ) -> None:
         """Keep the loss where it is: reading it would make the host wait for the device."""
         self.losses.append(outputs["loss"].detach())
-        self.exams += everyones(len(batch[0]))
+        self.exams += global_rows(len(batch[0]))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the line; a loss that is not a number ends the run."""
@@ -109,7 +109,7 @@ class ProgressBar(Callback):
             self.looked = time.monotonic()
             loss = outputs["loss"].item() * trainer.accumulate_grad_batches
             self.bar.set_postfix(epoch=trainer.current_epoch + 1, loss=f"{loss:.3f}", refresh=False)
-        self.bar.update(everyones(len(batch[0])))
+        self.bar.update(global_rows(len(batch[0])))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the bar."""
@@ -156,7 +156,7 @@ class StopBetweenBatches(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop where it was asked for."""
-        if anywhere(self.asked, self.group):
+        if on_any_process(self.asked, self.group):
             self.asked = True
             raise StopAsked
 

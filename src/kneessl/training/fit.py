@@ -11,7 +11,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from kneessl.distributed import leave
+from kneessl.distributed import close_process_group
 from kneessl.errors import UserError
 from kneessl.training.callbacks import EpochLog, ProgressBar, Saver, StopAsked, StopBetweenBatches
 from kneessl.training.machine import Precision, lightning_precision
@@ -102,7 +102,7 @@ def fit(
         loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
     with suppress(StopAsked):
         trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-    leave()
+    close_process_group()
     if stop.asked and not processes.first:
         raise SystemExit  # without an error: Lightning would kill the first process before it has its say
     if stop.asked:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from tqdm import tqdm
 
-from kneessl.distributed import everyones, gather
+from kneessl.distributed import gather, global_rows
 from kneessl.errors import UserError
 from kneessl.evaluation.collapse import alignment, collapse_warning, effective_rank, feature_std, uniformity
 from kneessl.exams.folder import ExamFolder, Plane
@@ -77,7 +77,7 @@ class Pretraining(L.LightningModule):
         """The method's, of what `prepare` made; its embeddings are kept for the collapse watch."""
         loss, embeddings, partners = self.method(*inputs)
         self.watched.append((embeddings, partners))
-        if sum(everyones(len(e)) for e, _ in self.watched[1:]) >= WATCHED:
+        if sum(global_rows(len(e)) for e, _ in self.watched[1:]) >= WATCHED:
             self.watched.pop(0)
         return loss
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from kneessl.distributed import everyones, own_rows
+from kneessl.distributed import global_rows, local_rows
 from kneessl.errors import UserError
 from kneessl.views.colour import ColourParameters, blend, brighten, draw_order, jitter, to_grey
 from kneessl.views.resample import blur_matrix, per_clip, resize_matrix, separable, to_device_of
@@ -224,5 +224,5 @@ def augment(slices: Tensor, view: View, size: int, generator: torch.Generator) -
     """
     height, width = slices.shape[-2:]
     clips = slices.flatten(0, 1)[:, None] if view.per_slice else slices
-    params = draw(view, everyones(len(clips)), height, width, generator, _in_colour(slices))
-    return apply(clips, params[own_rows(len(clips))], size).reshape(*slices.shape[:-2], size, size)
+    params = draw(view, global_rows(len(clips)), height, width, generator, _in_colour(slices))
+    return apply(clips, params[local_rows(len(clips))], size).reshape(*slices.shape[:-2], size, size)

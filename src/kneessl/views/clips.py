@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kneessl.distributed import own_rows
+from kneessl.distributed import local_rows
 from kneessl.exams.folder import ExamFolder
 from kneessl.views.preprocess import Preprocessing
 from kneessl.views.resample import to_device_of
@@ -121,7 +121,7 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.draws))
         batches = order[: len(order) // self.batch * self.batch].reshape(-1, self.batch)
-        return ((self.epoch, *self.draws[j]) for j in batches[:, own_rows(self.share)].flat)
+        return ((self.epoch, *self.draws[j]) for j in batches[:, local_rows(self.share)].flat)
 
 
 def clip_loader(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kneessl.distributed import everyones, own_rows
+from kneessl.distributed import global_rows, local_rows
 from kneessl.errors import UserError
 from kneessl.views.resample import to_device_of
 
@@ -94,8 +94,8 @@ def cut_tiles(pictures: Tensor, patch: float, gap: float, generator: torch.Gener
     cell = pictures.shape[2] // GRID
     side = max(1, round(cell * patch))
     farthest = min(round(cell * gap), cell - side)  # both rounded up might not fit
-    drawn = torch.randint(farthest + 1, (2, everyones(n), TILES, 1), generator=generator)
-    offset = to_device_of(drawn[:, own_rows(n)], pictures)
+    drawn = torch.randint(farthest + 1, (2, global_rows(n), TILES, 1), generator=generator)
+    offset = to_device_of(drawn[:, local_rows(n)], pictures)
     place = torch.arange(TILES, device=device)[:, None]
     start = torch.stack([place // GRID, place % GRID])[:, None] * cell + offset
     rows, columns = start + torch.arange(side, device=device)
@@ -132,6 +132,6 @@ class Puzzle:
     def __call__(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`(n, side, side)` -> shuffled tiles `(n, 9, p, p)`, and which of `orders` each got, int64 `(n,)`."""
         tiles = cut_tiles(pictures, self.patch, self.gap, generator)
-        drawn = torch.randint(len(self.orders), (everyones(len(pictures)),), generator=generator)
-        labels = drawn[own_rows(len(pictures))]
+        drawn = torch.randint(len(self.orders), (global_rows(len(pictures)),), generator=generator)
+        labels = drawn[local_rows(len(pictures))]
         return reorder(tiles, to_device_of(self.orders[labels], tiles)), to_device_of(labels, tiles)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kneessl import startup
+from kneessl import process_tuning
 
 
 def in_a_process_of_its_own(code: str) -> str:
@@ -29,8 +29,8 @@ def test_a_command_imports_nothing_slow_that_it_starts_without(command, slow):
 
 def test_lightning_does_without_torchmetrics_and_others_have_it_afterwards():
     code = """
-from kneessl.startup import quick_imports
-with quick_imports():
+from kneessl.process_tuning import fast_imports
+with fast_imports():
     import lightning
 import torch, torchmetrics
 assert issubclass(torchmetrics.Metric, torch.nn.Module)
@@ -42,8 +42,8 @@ print(lightning.Trainer.__name__)
 def test_torchmetrics_that_is_there_already_stays():
     code = """
 import torchmetrics
-from kneessl.startup import without_torchmetrics
-with without_torchmetrics():
+from kneessl.process_tuning import torchmetrics_replaced
+with torchmetrics_replaced():
     import lightning.pytorch.core.module as module
 assert module.Metric is torchmetrics.Metric
 print("same")
@@ -56,7 +56,7 @@ def test_garbage_is_collected_again_after_an_import_that_fails():
         assert not gc.isenabled()
         raise ImportError
 
-    with pytest.raises(ImportError), startup.uncollected():
+    with pytest.raises(ImportError), process_tuning.no_garbage_collection():
         fail()
     assert gc.isenabled()
 
@@ -68,7 +68,7 @@ def test_the_stand_in_goes_after_an_import_that_fails(monkeypatch):
         assert sys.modules["torchmetrics"].Metric
         raise ImportError
 
-    with pytest.raises(ImportError), startup.without_torchmetrics():
+    with pytest.raises(ImportError), process_tuning.torchmetrics_replaced():
         fail()
     assert "torchmetrics" not in sys.modules
 
@@ -77,7 +77,7 @@ def test_the_stand_in_goes_after_an_import_that_fails(monkeypatch):
 def test_freed_memory_is_there_again_without_page_faults():
     code = """
 import resource, sys, torch
-from kneessl.startup import keep_freed_memory
+from kneessl.process_tuning import keep_freed_memory
 if len(sys.argv) > 1:
     keep_freed_memory()
 def faults():
@@ -94,6 +94,6 @@ print([faults() for _ in range(14)][-1])  # the first ones make the room
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(startup.ctypes, "CDLL", None)
-    startup.keep_freed_memory()
+    monkeypatch.setattr(process_tuning.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(process_tuning.ctypes, "CDLL", None)
+    process_tuning.keep_freed_memory()
