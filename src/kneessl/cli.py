@@ -1,6 +1,9 @@
 """The command line: `kneessl COMMAND ...`. Each command is one function; its signature and docstring are its help."""
 
+import os
+import select
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,7 +15,7 @@ from typing import NoReturn
 import jsonargparse
 import yaml
 
-from kneessl.errors import UserError
+from kneessl.errors import UserError, sentence
 from kneessl.process_tuning import fast_imports
 
 
@@ -142,6 +145,12 @@ COMMANDS = {
 }
 
 
+DEBUG = "KNEESSL_DEBUG"
+"""Environment variable: 1 for tracebacks; `--debug` sets it, so that the processes of an experiment have it too."""
+BROKEN_PIPE = 141
+"""Exit status where the reader of the output has gone, such as `head`: as a shell reports it, 128 + SIGPIPE."""
+
+
 def presets() -> dict[str, dict[str, dict[str, object]]]:
     """The settings that `--preset NAME` stands for: preset -> command -> option -> value."""
     folder = files("kneessl") / "presets"
@@ -164,6 +173,7 @@ def usage() -> str:
             *lines,
             "",
             "kneessl COMMAND --help shows a command's options and an example.",
+            f"kneessl COMMAND --debug (or {DEBUG}=1) shows where in the program an error comes from.",
             "example: kneessl demo",
         ]
     )
@@ -190,23 +200,29 @@ def take_preset(command: str, words: list[str]) -> tuple[dict[str, object], list
     return settings, rest
 
 
-def spell(words: list[str], switches: set[str]) -> list[str]:
-    """Bring options into Python's spelling.
+def normalise(words: list[str], switches: set[str]) -> list[str]:
+    """Bring the words of a command line into the form that jsonargparse takes.
 
     `--crop-area` is the same as `--crop_area`, `--from` is short for `--from_run` (`from` is a Python keyword), and a
-    switch may stand without `true`.
+    switch may stand without `true`. Files of settings come first, since a later word replaces an earlier one: what is
+    typed holds wherever `--config` stands.
     """
-    spelled = []
-    for word, following in pairwise([*words, ""]):
-        if word.startswith("--"):
-            option, equals, value = word.partition("=")
-            option = option[2:].replace("-", "_")
-            option = "from_run" if option == "from" else option
-            if option in switches and not equals and following not in {"true", "false"}:
-                equals, value = "=", "true"
-            word = f"--{option}{equals}{value}"
-        spelled.append(word)
-    return spelled
+    files: list[str] = []
+    others: list[str] = []
+    left = iter(pairwise([*words, ""]))
+    for word, following in left:
+        if not word.startswith("--"):
+            others.append(word)
+            continue
+        option, equals, value = word.partition("=")
+        option = option[2:].replace("-", "_")
+        option = "from_run" if option == "from" else option
+        if option in switches and not equals and following not in {"true", "false"}:
+            equals, value = "=", "true"
+        if option == "config" and not equals and following:
+            equals, value = "=", next(left)[0]
+        (files if option == "config" and equals else others).append(f"--{option}{equals}{value}")
+    return [*files, *others]
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -266,27 +282,58 @@ def run(name: str, words: list[str]) -> None:
     settings, rest = take_preset(name, words)
     parser, function, switches = make_parser(name)
     parser.set_defaults(settings)
-    values = parser.instantiate(parser.parse_args(spell(rest, switches)))
+    values = parser.instantiate(parser.parse_args(normalise(rest, switches)))
     function(**{p: getattr(values, p) for p in signature(function).parameters})
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted where a sentence tells the user enough."""
+    return os.environ.get(DEBUG) == "1"
 
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 1 faults found, 2 not done for the reason printed, 130 interrupted."""
     words = sys.argv[1:]
-    if not words or words[0] in {"-h", "--help"}:
-        print(usage())
-        return
+    if "--debug" in words:
+        os.environ[DEBUG] = "1"
+        words = [word for word in words if word != "--debug"]
     try:
-        if words[0] not in COMMANDS:
-            raise UserError(f"there is no command {words[0]}; the commands are {', '.join(COMMANDS)}")
-        run(words[0], words[1:])
-    except UserError as error:
-        print(f"kneessl: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"kneessl: {where}{(error.strerror or type(error).__name__).lower()}", file=sys.stderr)
-        sys.exit(2)
+        call(words)
+        sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         print(": ".join(["kneessl: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and output_is_closed():
+            sys.exit(BROKEN_PIPE)
+        told = sentence(error)
+        if told is None:
+            raise
+        if debugging():
+            traceback.print_exc()
+        print(f"kneessl: {told}", file=sys.stderr)
+        sys.exit(2)
+
+
+def call(words: list[str]) -> None:
+    """Do what the words after `kneessl` say.
+
+    Raises:
+        UserError: there is no such command, or whatever the command says.
+    """
+    if not words or words[0] in {"-h", "--help"}:
+        print(usage())
+        return
+    if words[0] not in COMMANDS:
+        raise UserError(f"there is no command {words[0]}; the commands are {', '.join(COMMANDS)}")
+    run(words[0], words[1:])
+
+
+def output_is_closed() -> bool:
+    """Whether nobody reads standard output any more; what was not written yet is then dropped, without a complaint."""
+    output = select.poll()
+    output.register(1, 0)
+    closed = any(event & select.POLLERR for _, event in output.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return closed

@@ -1,4 +1,13 @@
-"""The one exception that a user sees as a sentence instead of a traceback."""
+"""What a user sees of an error: one sentence instead of a traceback."""
+
+import errno
+
+OUT_OF_SPACE = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than is allowed here",
+}
+"""Why no more can be written, by the operating system's number."""
 
 
 class UserError(Exception):
@@ -6,3 +15,36 @@ class UserError(Exception):
 
     `kneessl.cli.main` prints it as one line and exits with status 2. It never names a patient.
     """
+
+
+def out_of_space(error: BaseException) -> str | None:
+    """Why no more could be written, where that is what an error says; None for any other error.
+
+    Libraries that write by themselves lose the number of the error: Rust's safetensors keeps it in its text, NumPy
+    counts what it could not write, and PyTorch says that its writer failed.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return OUT_OF_SPACE.get(error.errno)
+    for number, reason in OUT_OF_SPACE.items():
+        if f"(os error {number})" in str(error):
+            return reason
+    short_write = isinstance(error, OSError) and "requested and" in str(error)
+    writer_failed = isinstance(error, RuntimeError) and "PytorchStreamWriter failed writing" in str(error)
+    return OUT_OF_SPACE[errno.ENOSPC] if short_write or writer_failed else None
+
+
+def sentence(error: BaseException) -> str | None:
+    """What to tell the user of an error that is none of the program: wrong input, or a system that refuses.
+
+    Returns:
+        One sentence; None for a fault of the program, which needs its traceback.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if reason := out_of_space(error):
+        doing = getattr(error, "__notes__", None) or [f"writing {getattr(error, 'filename', None) or 'the output'}"]
+        return f"{doing[-1]}: {reason}; make room, or choose a folder on another disk"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{(error.strerror or type(error).__name__).lower()}"
+    return None

@@ -7,22 +7,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kneessl.errors import UserError
+from kneessl.errors import UserError, out_of_space
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Note `path` on an error that says that the disk is full, which itself names a temporary file or none.
+
+    Of nested ones, the last note is the outermost, which the user knows.
+    """
+    try:
+        yield
+    except Exception as error:
+        if out_of_space(error):
+            error.add_note(f"writing {path}")
+        raise
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        partial.chmod(0o644)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            partial.chmod(0o644)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,11 +60,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if occupied(path):
         raise UserError(f"{path} already exists; name a new folder, or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        partial.replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        try:
+            yield partial
+            partial.chmod(0o755)
+            partial.replace(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

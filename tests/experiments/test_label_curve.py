@@ -184,6 +184,6 @@ def test_one_run_or_several_on_the_command_line(monkeypatch, tmp_path):
     parser, _, switches = cli.make_parser("label-curve")
     for words, expected in (("runs/a", Path("runs/a")), ("[runs/a,runs/b]", [Path("runs/a"), Path("runs/b")])):
         given = ["knees", "--task", "acl", "--out", "o", "--from", words, "--finetune.frozen", "true"]
-        values = parser.parse_args(cli.spell(given, switches))
+        values = parser.parse_args(cli.normalise(given, switches))
         assert values.from_run == expected
         assert values.finetune == {"frozen": True}

@@ -393,5 +393,5 @@ def test_on_the_command_line():
         "2",
         "--resume",
     ]
-    values = parser.parse_args(cli.spell(words, switches))
+    values = parser.parse_args(cli.normalise(words, switches))
     assert (values.prevalences, values.pretrain, values.resume) == ([0.5, 0.05], {"epochs": 2}, True)

@@ -54,7 +54,7 @@ def imbalance_parser():
 def write_cell(words: list[str]) -> None:
     """What `kneessl imbalance` leaves for these words, which it has to understand, without a training."""
     parser, switches = imbalance_parser()
-    asked = parser.parse_args(cli.spell(words[1:], switches))
+    asked = parser.parse_args(cli.normalise(words[1:], switches))
     if asked.method == "simclr" and asked.seed == 1 and asked.labels == 13:
         raise UserError("no luck")
     counts = counts_of(asked.images, 40, 10, asked.ratio)

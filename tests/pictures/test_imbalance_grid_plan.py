@@ -56,5 +56,5 @@ def test_the_command_of_a_cell(tmp_path):
 def test_options_on_the_command_line():
     parser, _, switches = cli.make_parser("imbalance-grid")
     words = ["cifar", "--out", "o", "--images", "[12406,2000]", "--ratios", "[.1,.01]", "--pretrain.epochs", "30"]
-    values = parser.parse_args(cli.spell(words, switches))
+    values = parser.parse_args(cli.normalise(words, switches))
     assert (values.images, values.ratios, values.pretrain) == ([12406, 2000], [0.1, 0.01], {"epochs": 30})

@@ -351,7 +351,7 @@ def test_the_command_line_fits(monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "probe", command)
     parser, function, switches = cli.make_parser("probe")
     assert function is probe
-    values = parser.parse_args(cli.spell([*example.split()[2:], "--recalibrate"], switches))
+    values = parser.parse_args(cli.normalise([*example.split()[2:], "--recalibrate"], switches))
     assert str(values.from_run) == "runs/encoder"
     assert values.recalibrate is True
     assert "nearest neighbours" in str(function.__doc__)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from tqdm import tqdm
-
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane, Provenance
+from kneessl.progress import progress
 
 _EXAMPLES = 5
 
@@ -97,7 +96,7 @@ def _inspect_series(folder: ExamFolder, findings: Findings) -> dict[str, list[tu
     hashes: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     everything = [(split, plane, exam) for split in SPLITS for plane in PLANES for exam in folder.exams(split, plane)]
     slices: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for split, plane, exam in tqdm(everything, desc="series", disable=None):
+    for split, plane, exam in progress(everything, title="series", unit="series"):
         try:
             volume = folder.series(split, plane, exam)
         except UserError as error:

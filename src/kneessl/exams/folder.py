@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from kneessl.errors import UserError
 from kneessl.exams.npy import open_npy, read_header
 from kneessl.files import replacing
+from kneessl.progress import progress
 
 Plane = Literal["sagittal", "coronal", "axial"]
 Split = Literal["train", "valid", "test"]
@@ -186,7 +186,7 @@ class ExamFolder:
 
     def require_readable(self, split: str, plane: str, exams: Iterable[str]) -> None:
         """Raise what `series` raises, before long work begins, where one of these exams cannot be read."""
-        for exam in tqdm(exams, desc="look at series", unit="exam", dynamic_ncols=True, leave=False, delay=2):
+        for exam in progress(exams, title="look at series", unit="exam", keep=False, delay=2):
             self.slices(split, plane, exam)
 
     def provenance(self) -> list[Provenance]:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 import yaml
 from torch import Tensor
-from tqdm import tqdm
 
 from kneessl import cli
 from kneessl.classifier.classifier import build_classifier
@@ -27,6 +26,7 @@ from kneessl.files import write_text
 from kneessl.methods import MethodName
 from kneessl.model.model import PlaneModel, load_model
 from kneessl.model.predict import forward_pass, whole_clip
+from kneessl.progress import progress
 from kneessl.training.fit import watched
 from kneessl.training.machine import LightningPrecision, Precision, describe_machine, lightning_precision, peak_memory
 from kneessl.training.runs import require_positive
@@ -191,7 +191,7 @@ def time_prediction(folder: ExamFolder, planes: Sequence[PlaneModel], rounds: in
     bare(first)
     steps = max(1, round(seconds / (clock.now() - start)))
     endless = cycle(exams)
-    for _ in tqdm(range(rounds), desc="predict", unit="round", dynamic_ncols=True):
+    for _ in progress(range(rounds), title="predict", unit="round"):
         chosen = list(islice(endless, steps))
         start = clock.now()
         for exam in chosen:

@@ -24,8 +24,9 @@ import torch
 from tqdm import tqdm
 
 from kneessl import cli
-from kneessl.errors import UserError
+from kneessl.errors import UserError, sentence
 from kneessl.files import write_text
+from kneessl.progress import progress
 from kneessl.training.runs import LAST
 
 Words = list[str]
@@ -99,7 +100,7 @@ def run_all(jobs: Sequence[Job], at_once: int, title: str) -> None:
     threads = max(1, (os.cpu_count() or 1) // at_once)
     waiting = [job for job in jobs if not done(job)]
     running: dict[BaseProcess, Job] = {}
-    with tqdm(total=len(waiting), desc=title, unit="run", dynamic_ncols=True) as bar, terminating(running):
+    with progress(total=len(waiting), title=title, unit="run") as bar, terminating(running):
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.pop(0)
@@ -162,12 +163,12 @@ def run_job(job: Job, threads: int) -> None:
                 shutil.rmtree(checkpoints)
         except KeyboardInterrupt:
             sys.exit(130)
-        except UserError as error:
-            write_text(job.folder / "failure.txt", str(error))
         except Exception as error:
-            traceback.print_exc()
+            told = sentence(error)
+            if told is None or cli.debugging():
+                traceback.print_exc()
             first = next(iter(str(error).splitlines()), "")
-            write_text(job.folder / "failure.txt", f"{type(error).__name__}: {first[:200]}")
+            write_text(job.folder / "failure.txt", told or f"{type(error).__name__}: {first[:200]}")
 
 
 def finished(words: Words) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from kneessl.errors import UserError
 from kneessl.evaluation.localisation import (
@@ -31,6 +30,7 @@ from kneessl.explain.found import Found, Result, has, region_of
 from kneessl.files import replacing, write_text
 from kneessl.model.model import PlaneModel, load_model
 from kneessl.model.predict import series_logits
+from kneessl.progress import progress
 
 MEASURES = tuple(f.name for f in fields(Outcomes))
 GAP = 2
@@ -118,7 +118,7 @@ def measure(
             by_exam.setdefault(box.exam, []).append(box)
     known = set(folder.exams(split, model.plane))
     exams = sorted(exam for exam, own in by_exam.items() if exam in known and any(has(box, task) for box in own))
-    for exam in tqdm(exams, desc=f"localise {task}, {model.plane}", unit="exam", dynamic_ncols=True):
+    for exam in progress(exams, title=f"localise {task}, {model.plane}", unit="exam"):
         series = np.array(folder.series(split, model.plane, exam))
         if max(box.slice for box in by_exam[exam]) >= len(series):
             raise UserError(

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from scipy.special import expit
 from torch import Tensor
-from tqdm import tqdm
 
 from kneessl.evaluation.decisions import State
 from kneessl.evaluation.stacking import planes_key
 from kneessl.exams.folder import SIDE, ExamFolder, Plane
 from kneessl.model.model import Model, PlaneModel
+from kneessl.progress import progress
 from kneessl.views.clips import places
 
 SHIFT = 0.04
@@ -99,7 +99,7 @@ def forward_passes(
 ) -> Iterator[ForwardPass | None]:
     """Send exams of one split through the model of a plane, with a progress bar; None without a series in it."""
     known = set(folder.exams(split, model.plane))
-    for exam in tqdm(exams, desc=title, unit="exam", dynamic_ncols=True):
+    for exam in progress(exams, title=title, unit="exam"):
         yield forward_pass(model, folder.series(split, model.plane, exam)) if exam in known else None
 
 

@@ -6,9 +6,9 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kneessl.exams.folder import ExamFolder
+from kneessl.progress import progress
 from kneessl.views.preprocess import Preprocessing
 
 CALIBRATION_EXAMS = 64
@@ -39,7 +39,7 @@ def exam_features(encoder: nn.Module, exams: Iterable[Tensor], total: int, title
     """
     training = encoder.training
     encoder.eval()
-    bar = tqdm(exams, total=total, desc=title, unit="exam", dynamic_ncols=True, disable=title is None, leave=False)
+    bar = progress(exams, total=total, title=title or "", unit="exam", hidden=title is None, keep=False)
     rows = [encoder(exam).float().mean(0).cpu().numpy() for exam in bar]
     encoder.train(training)
     return np.stack(rows)

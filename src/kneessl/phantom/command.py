@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, Plane, Provenance, write_labels, write_provenance, write_series
@@ -20,6 +19,7 @@ from kneessl.files import new_folder
 from kneessl.phantom.anatomy import Anatomy, draw_anatomy
 from kneessl.phantom.lesions import Lesion, draw_lesions
 from kneessl.phantom.scanner import Box, Pose, Scan, draw_pose, draw_scan, render
+from kneessl.progress import progress
 
 TASKS = ("abnormal", "acl", "meniscus")
 
@@ -64,7 +64,7 @@ def phantom(
     with new_folder(Path(out)) as folder:
         written = partial(_write_exam, folder, planes)
         with _mapper(min(workers, exams)) as mapped:
-            results = list(tqdm(mapped(written, plans), total=exams, desc="phantom", unit="exam", mininterval=1))
+            results = list(progress(mapped(written, plans), total=exams, title="phantom", unit="exam"))
         for split in ("train", "valid"):
             for task in TASKS:
                 labels = {plan.exam: int(plan.labels[task]) for plan in plans if plan.split == split}

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from kneessl.errors import UserError
 from kneessl.evaluation.metrics import Proportion
@@ -23,6 +22,7 @@ from kneessl.nets.encoder import ClipEncoder, SliceEncoder, load_encoder
 from kneessl.nets.features import recalibrate as recalibrate_norms
 from kneessl.nets.weights import load_weights
 from kneessl.pictures.folder import Images, ImageSet, find_images, read_images
+from kneessl.progress import progress
 from kneessl.training.machine import describe_machine
 from kneessl.training.runs import open_run, plain, read_record
 from kneessl.views.preprocess import Preprocessing
@@ -193,7 +193,7 @@ def calibration_files(files: Sequence[Path], seed: int) -> list[Path]:
 
 def picture_batches(files: Sequence[Path], size: int, title: str) -> Iterator[np.ndarray]:
     """uint8 `(n, size, size, 3)`, up to `BATCH` at a time, with a progress bar."""
-    with tqdm(total=len(files), desc=title, unit="image", dynamic_ncols=True) as bar:
+    with progress(total=len(files), title=title, unit="image") as bar:
         for first in range(0, len(files), BATCH):
             pictures = read_images(files[first : first + BATCH], size)
             yield pictures

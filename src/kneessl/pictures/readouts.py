@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from kneessl.classifier.classifier import Classifier
 from kneessl.evaluation.metrics import Proportion
@@ -19,6 +18,7 @@ from kneessl.pictures.folder import Images
 from kneessl.pictures.linear import SoftmaxRegression
 from kneessl.pictures.probe import Channels, Start, image_features
 from kneessl.pictures.sets import Sets
+from kneessl.progress import progress
 
 FORWARD = 500
 """Pictures in a forward pass."""
@@ -65,7 +65,7 @@ def outputs(network: nn.Module, pictures: Pictures, title: str) -> np.ndarray:
     network.eval()
     device, rows = next(network.parameters()).device, []
     blocks = torch.from_numpy(pictures.pixels)[:, None].split(FORWARD)
-    for block in tqdm(blocks, desc=title, unit="batch", dynamic_ncols=True, leave=False):
+    for block in progress(blocks, title=title, unit="batch", keep=False):
         clips = CIFAR(block.to(device))
         where = torch.full(clips.shape[:2], 0.5, device=device)
         rows.append(network(clips, where) if isinstance(network, Classifier) else network(clips))

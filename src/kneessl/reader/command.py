@@ -14,6 +14,7 @@ from tqdm import tqdm
 from kneessl.errors import UserError
 from kneessl.exams.folder import Plane
 from kneessl.files import occupied, replacing
+from kneessl.progress import progress
 from kneessl.reader.answer.assess import Assessor
 from kneessl.reader.answer_folder import REPORT, RESULT, record, write_answer
 from kneessl.reader.intake.intake import files_of
@@ -67,7 +68,7 @@ def predict(
     assessor = Assessor(model)
     lines: list[Line] = []
     try:
-        for number, source in enumerate(tqdm(sources, desc="studies", unit="study", disable=None if each else True), 1):
+        for number, source in enumerate(progress(sources, title="studies", unit="study", hidden=not each), 1):
             try:
                 with files_of(source) as files:
                     knees = assessor.knees(files, echo, weighting)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import Plane, Provenance, Split, write_labels, write_provenance, write_series
 from kneessl.files import new_folder
+from kneessl.progress import progress
 from kneessl.sources.dicom.contrast import Weighting
 from kneessl.sources.dicom.headers import read_headers
 from kneessl.sources.dicom.series import DicomSeries, find_knees
@@ -132,7 +132,7 @@ def find_exams(
             volumes.append(_found_volume(file, name, npy_axes, npy_spacing))
         else:
             dicom.append((file, name))
-    found = read_headers(tqdm(dicom, desc="headers", unit="file", disable=None), notes)
+    found = read_headers(progress(dicom, title="headers", unit="file"), notes)
     knees = find_knees(found, echo_ms, every_echo, notes, weighting)
     exams = [FoundExam(knee.key, knee.person, tuple(_dicom_part(series) for series in knee.series)) for knee in knees]
     return sorted(exams, key=lambda exam: exam.key) + sorted(volumes, key=lambda exam: exam.key)
@@ -221,7 +221,7 @@ def _write(
     labels: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     groups: dict[str, str] = {}
     number = 0
-    for exam in tqdm(found, desc="exams", unit="exam", disable=None):
+    for exam in progress(found, title="exams", unit="exam"):
         person = "" if same_patient else exam.person
         group = groups.get(person, f"g{len(groups):04d}")
         name, where = f"{number:04d}", exam.split or split

@@ -13,11 +13,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, distributed
-from tqdm import tqdm
 
 from kneessl.distributed import global_rows, on_any_process
 from kneessl.errors import UserError
 from kneessl.files import replacing
+from kneessl.progress import progress
 from kneessl.training.runs import LAST
 
 
@@ -91,14 +91,12 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar, at the epoch where a resumed run goes on."""
-        self.bar = tqdm(
+        self.bar = progress(
             total=self.exams_per_epoch * (trainer.max_epochs or 0),
             initial=self.exams_per_epoch * trainer.current_epoch,
-            desc=self.title,
+            title=self.title,
             unit=self.unit,
-            mininterval=0.5,
-            dynamic_ncols=True,
-            disable=not trainer.is_global_zero,
+            hidden=not trainer.is_global_zero,
         )
 
     def on_train_batch_end(

@@ -13,6 +13,7 @@ import torch
 
 from kneessl.distributed import close_process_group
 from kneessl.errors import UserError
+from kneessl.files import writing_to
 from kneessl.training.callbacks import EpochLog, ProgressBar, Saver, StopAsked, StopBetweenBatches
 from kneessl.training.machine import Precision, lightning_precision
 from kneessl.training.processes import Processes
@@ -82,7 +83,7 @@ def fit(
         "ignore", module="lightning", message=".*(num_workers|exists and is not empty|LeafSpec|in eval mode).*"
     )
     log, stop = EpochLog(out, data), StopBetweenBatches()
-    exams_per_epoch = len(loader) * (loader.batch_size or 1) * processes.total
+    exams_per_epoch = samples(loader) * processes.total
     trainer = L.Trainer(
         max_epochs=epochs,
         precision=lightning_precision(precision),
@@ -100,7 +101,7 @@ def fit(
         except Exception as error:
             raise UserError(f"{checkpoint} cannot be read; remove the run folder and start again") from error
         loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
-    with suppress(StopAsked):
+    with suppress(StopAsked), writing_to(out):
         trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
     close_process_group()
     if stop.asked and not processes.first:
@@ -108,3 +109,8 @@ def fit(
     if stop.asked:
         raise KeyboardInterrupt("the same command with --resume goes on after the last whole epoch")
     return log.rows
+
+
+def samples(loader: torch.utils.data.DataLoader) -> int:
+    """What an epoch of a loader counts; its last batch need not be full."""
+    return min(len(loader.sampler), len(loader) * (loader.batch_size or 1))  # type: ignore[arg-type]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from kneessl.exams.folder import SIDE, ExamFolder
+from kneessl.progress import progress
 from kneessl.views.resample import to_device_of
 
 
@@ -46,7 +46,7 @@ def hold(folder: ExamFolder, split: str, plane: str, exams: Sequence[str], devic
     """
     counts = [folder.slices(split, plane, exam) for exam in exams]
     held = ResidentSlices(torch.empty((sum(counts), SIDE, SIDE), dtype=torch.uint8, device=device), counts)
-    bar = tqdm(exams, desc="read series", unit="exam", dynamic_ncols=True, leave=False)
+    bar = progress(exams, title="read series", unit="exam", keep=False)
     for exam, place in zip(bar, held.pixels.split(counts), strict=True):
         place.copy_(torch.from_numpy(np.array(folder.series(split, plane, exam))))
     return held
