@@ -3,13 +3,14 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from kneessl.errors import UserError
 from kneessl.evaluate.report import write_evaluation_report
+from kneessl.evaluate.task_result import TaskResult
 from kneessl.evaluation import Summary, summarise
 from kneessl.evaluation.decisions import StateTable, count_states
 from kneessl.exams.folder import ExamFolder, Plane, Split
@@ -18,20 +19,6 @@ from kneessl.files import replacing, write_text
 from kneessl.model.card import MODEL_CARD, model_card
 from kneessl.model.model import Model, load_model
 from kneessl.model.predict import Predictions, predict_split
-
-
-@dataclass(frozen=True, eq=False)
-class TaskResult:
-    """Models on the exams of a split that are labelled for one task."""
-
-    task: str
-    exams: list[str]
-    labels: np.ndarray
-    """int64 `(n,)`, 0 or 1."""
-    groups: list[str]
-    """The patient of each exam, by an invented name."""
-    answers: Mapping[str, Predictions]
-    """By model."""
 
 
 def evaluate(

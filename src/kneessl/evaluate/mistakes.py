@@ -1,19 +1,16 @@
 """The exams that a model gets wrong with the most confidence, with the slices behind it and where it looked."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kneessl.evaluate.task_result import TaskResult
 from kneessl.evaluation import THRESHOLD
 from kneessl.exams.folder import PLANES, ExamFolder, Plane
 from kneessl.explain.explain import Explanation, explain, heat
 from kneessl.model.model import Model, PlaneModel
 from kneessl.model.predict import Predictions
 from kneessl.report.content import Mistake
-
-if TYPE_CHECKING:
-    from kneessl.evaluate.evaluate import TaskResult
 
 SHOWN_MISTAKES = 3
 """False positives, and false negatives, shown as pictures."""
@@ -35,7 +32,7 @@ def heat_text(exact: bool) -> str:
 
 
 def worst_mistakes(
-    model: Model, folder: ExamFolder, split: str, result: "TaskResult", answers: Predictions
+    model: Model, folder: ExamFolder, split: str, result: TaskResult, answers: Predictions
 ) -> tuple[list[Mistake], bool]:
     """The most confident false positives and false negatives, with the slices that raised the score most.
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from kneessl.evaluate.mistakes import heat_text, worst_mistakes
+from kneessl.evaluate.task_result import TaskResult
 from kneessl.evaluation import THRESHOLD
 from kneessl.evaluation.auc import auc_interval
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane
@@ -20,9 +21,6 @@ from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.sources.dicom.laterality import SIDES
 from kneessl.training.runs import data_hash, read_config, read_metrics, read_record
 from kneessl.views.augment import View
-
-if TYPE_CHECKING:
-    from kneessl.evaluate.evaluate import TaskResult
 
 SHOWN_EXAMS = 2
 """Exams shown as augmentation changes them."""
@@ -38,7 +36,7 @@ def write_evaluation_report(
     models: Mapping[str, Model],
     folder: ExamFolder,
     split: str,
-    results: "Sequence[TaskResult]",
+    results: Sequence[TaskResult],
     path: Path,
 ) -> None:
     """Write the page of an evaluation.
@@ -80,7 +78,7 @@ def write_evaluation_report(
     )
 
 
-def lead_of(results: "Sequence[TaskResult]", name: str, split: str) -> str:
+def lead_of(results: Sequence[TaskResult], name: str, split: str) -> str:
     """The index model's AUC on each task, in sentences."""
     sentences = []
     for result in results:
@@ -140,7 +138,7 @@ def trained_on(path: Path, folder: ExamFolder) -> bool | None:
 
 
 def count_rows(
-    folder: ExamFolder, split: str, planes: Sequence[Plane], results: "Sequence[TaskResult]"
+    folder: ExamFolder, split: str, planes: Sequence[Plane], results: Sequence[TaskResult]
 ) -> list[dict[str, str | int]]:
     """One row a task: how many exams there are, were left out, and were evaluated, of how many patients."""
     there = set().union(*(folder.exams(split, plane) for plane in planes))
@@ -163,7 +161,7 @@ def count_rows(
     return rows
 
 
-def count_text(folder: ExamFolder, split: str, results: "Sequence[TaskResult]") -> str:
+def count_text(folder: ExamFolder, split: str, results: Sequence[TaskResult]) -> str:
     """How patients were told apart, and from which planes exams were answered."""
     lines = {line.exam for line in folder.provenance() if line.split == split and line.patient_group}
     evaluated = {exam for result in results for exam in result.exams}
@@ -204,7 +202,7 @@ def model_rows(name: str, path: Path, model: Model) -> Iterator[dict[str, str | 
         }
 
 
-def fixed_texts(models: Mapping[str, Model], results: "Sequence[TaskResult]") -> list[str]:
+def fixed_texts(models: Mapping[str, Model], results: Sequence[TaskResult]) -> list[str]:
     """What stood before these exams were read, in paragraphs."""
     texts = []
     for name, model in models.items():
@@ -255,7 +253,7 @@ def data_table(folder: ExamFolder, planes: Sequence[Plane], tasks: Sequence[str]
     return sorted(rows, key=lambda row: SPLITS.index(row["split"]))  # type: ignore[arg-type]
 
 
-def finding_of(models: Mapping[str, Model], folder: ExamFolder, split: str, result: "TaskResult") -> Finding:
+def finding_of(models: Mapping[str, Model], folder: ExamFolder, split: str, result: TaskResult) -> Finding:
     """One task as the page wants it."""
     return Finding(
         task=result.task,
@@ -276,7 +274,7 @@ def prevalences_for(task: str) -> dict[str, float]:
     return dict(sorted(shares.items(), key=lambda item: item[1]))
 
 
-def arm_of(name: str, model: Model, folder: ExamFolder, split: str, result: "TaskResult") -> Arm:
+def arm_of(name: str, model: Model, folder: ExamFolder, split: str, result: TaskResult) -> Arm:
     """One model's answers on one task."""
     answers = result.answers[name]
     locked = {} if model.decisions is None else model.decisions.decisions[result.task]
