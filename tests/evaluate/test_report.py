@@ -9,14 +9,14 @@ import torch
 from kneessl.classifier.classifier import build_classifier
 from kneessl.evaluate.evaluate import evaluate_models
 from kneessl.evaluate.mistakes import SHOWN_SLICES, mistake_of
-from kneessl.evaluate.report import prevalences_for, thirds, trained_on
+from kneessl.evaluate.report import prevalences_for, subgroups_of, thirds, trained_on
 from kneessl.exams.folder import ExamFolder, Provenance, write_labels, write_provenance, write_series
 from kneessl.explain.explain import explain
 from kneessl.model.crossfit import OutOfFold
 from kneessl.model.fuse import fuse
 from kneessl.model.locked import lock_plane
 from kneessl.model.model import load_model
-from kneessl.model.predict import series_logits
+from kneessl.model.predict import Answers, series_logits
 from kneessl.nets.encoder import save_weights
 from kneessl.training.runs import data_hash, write_record
 from kneessl.views.preprocess import Preprocessing
@@ -114,6 +114,31 @@ def test_the_page_has_all_of_every_task(report):
         assert words in text
     assert "Grad-CAM" in text  # single's head is not exact
     assert "share of the logit" in text  # fused's are
+
+
+@pytest.mark.parametrize(
+    ("fat", "groups"),
+    [
+        ((True, False, None), ["fat-suppressed", "not fat-suppressed", ""]),
+        ((False, False, True), ["not fat-suppressed", "not fat-suppressed", "fat-suppressed"]),
+        ((True, True, None), None),
+        ((None, None, None), None),
+    ],
+)
+def test_the_sequence_is_told_by_its_column_and_not_by_words(tmp_path, fat, groups):
+    exams = ["00", "01", "02"]
+    for exam in exams:
+        write_series(tmp_path, "valid", "sagittal", exam, np.zeros((2, 256, 256), np.uint8))
+    misleading = "DICOM; PD, fat-suppressed"
+    write_provenance(
+        tmp_path,
+        [
+            Provenance("valid", exam, "sagittal", exam, "", 0.5, 0.5, 3.0, "", misleading, fat_suppressed=known)
+            for exam, known in zip(exams, fat, strict=True)
+        ],
+    )
+    answers = Answers(["sagittal"] * 3, np.zeros(3), np.zeros(3), [None] * 3, [None] * 3)
+    assert subgroups_of(answers, ExamFolder(tmp_path), "valid", exams).get("sequence") == groups
 
 
 def test_no_path_but_those_of_the_settings(report, folder, models):

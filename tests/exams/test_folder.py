@@ -1,6 +1,7 @@
 import csv
 import os
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -256,10 +257,42 @@ def test_a_test_split_is_an_exam_folder_of_its_own(tmp_path):
     assert folder.tasks("train") == []
 
 
-def test_provenance_round_trip(root):
-    line = Provenance("train", "0000", "sagittal", "g0000", "R", 0.625, 0.625, 4.0, "ab", 'echo 30 ms; it, said "so"')
+PLAIN = Provenance("train", "0000", "sagittal", "g0000", "R", 0.625, 0.625, 4.0, "ab", 'echo 30 ms; it, said "so"')
+FULL = replace(PLAIN, source="DICOM", synthetic=True, weighting="T2*", fat_suppressed=False, echo_ms=31.56)
+OLD_COLUMNS = "split,exam,plane,patient_group,laterality,row_mm,column_mm,slice_mm,source_sha256,choice"
+
+
+@pytest.mark.parametrize("line", [PLAIN, FULL, replace(FULL, fat_suppressed=True), replace(FULL, echo_ms=None)])
+def test_provenance_round_trip(root, line):
     write_provenance(root, [line])
     assert ExamFolder(root).provenance() == [line]
+    assert ExamFolder(root).synthetic is line.synthetic
+
+
+@pytest.mark.parametrize(
+    ("choice", "known"),
+    [
+        ("synthetic phantom, proton density", ("phantom", True, "PD", False)),
+        ("synthetic phantom, proton density, fat-suppressed", ("phantom", True, "PD", True)),
+        ("DICOM; PD with fat suppressed by TR 3000 ms, TE 34 ms", ("", False, "", True)),
+        ("DICOM; T1 without fat suppression by TR 600 ms", ("", False, "", False)),
+        ("DICOM; PD by TR 3000 ms, of a patient and no synthetic phantom", ("", False, "", None)),
+    ],
+)
+def test_folders_of_before_these_columns_are_read_by_their_words(root, choice, known):
+    (root / "exams.csv").write_text(f'{OLD_COLUMNS}\ntrain,0000,sagittal,p0,L,0.5,0.5,3.5,ab,"{choice}"\n')
+    (line,) = ExamFolder(root).provenance()
+    assert (line.source, line.synthetic, line.weighting, line.fat_suppressed) == known
+    assert line.choice == choice
+    write_provenance(root, [line])
+    assert ExamFolder(root).provenance() == [line]
+
+
+@pytest.mark.parametrize("columns", ["synthetic", "choice", "colour"])
+def test_a_column_that_is_damaged_repeated_or_unknown_is_named(root, columns):
+    (root / "exams.csv").write_text(f"{OLD_COLUMNS},{columns}\ntrain,0000,sagittal,p0,L,0.5,0.5,3.5,ab,words,yes\n")
+    with pytest.raises(UserError, match=r"exams\.csv"):
+        ExamFolder(root).provenance()
 
 
 def test_folders_that_hold_no_exams(tmp_path):
@@ -292,7 +325,6 @@ def test_files_that_only_pretend_to_be_npy_are_named(tmp_path):
 @pytest.mark.parametrize("damage", ["x,y", "{header}\n1,2", "{header}\n" + "1," * 12, "\xff"])
 def test_a_damaged_exams_csv_is_named(tmp_path, damage):
     write_series(tmp_path, "train", "sagittal", "0000", np.zeros((3, 256, 256), np.uint8))
-    header = "split,exam,plane,patient_group,laterality,row_mm,column_mm,slice_mm,source_sha256,choice"
-    (tmp_path / "exams.csv").write_bytes(damage.format(header=header).encode("latin-1"))
+    (tmp_path / "exams.csv").write_bytes(damage.format(header=OLD_COLUMNS).encode("latin-1"))
     with pytest.raises(UserError, match=r"exams\.csv"):
         ExamFolder(tmp_path).provenance()

@@ -126,7 +126,7 @@ def test_a_model_says_whether_it_was_trained_on_a_phantom(runs, knees, tmp_path)
     assert load_model(runs["mrnet_alexnet"]).synthetic is False
     assert "phantom" not in (runs["mrnet_alexnet"] / "MODEL_CARD.md").read_text().split("## Figures")[0]
     shutil.copytree(knees, tmp_path / "knees")
-    line = Provenance("train", "0000", "sagittal", "p0", "", 1.0, 1.0, 3.0, "", "synthetic phantom, seed 0")
+    line = Provenance("train", "0000", "sagittal", "p0", "", 1.0, 1.0, 3.0, "", "by hand", synthetic=True)
     write_provenance(tmp_path / "knees", [line])
     common = {"network": "mrnet_alexnet", "size": 64, "labels": 4, "epochs": 1, "precision": "float32"}
     finetune(tmp_path / "knees", "acl", tmp_path / "m", **common)

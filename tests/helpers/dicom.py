@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from kneessl.sources.stack import DISPLAY, directions_of
+from kneessl.sources.volume import DISPLAY, directions_of
 
 AXIAL = directions_of("IPL")
 

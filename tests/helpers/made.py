@@ -17,8 +17,7 @@ from kneessl.evaluation.decisions import OperatingPoints
 from kneessl.evaluation.metrics import Proportion
 from kneessl.exams.folder import SIDE, Plane
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, Flag, KeySlice, ModelFacts, PlaneSeen
-from kneessl.sources.dicom.headers import read_headers
-from kneessl.sources.dicom.image import Image
+from kneessl.sources.dicom.image import Image, read_headers
 from kneessl.sources.dicom.series import Prepared, SeriesFacts
 from kneessl.sources.notes import Notes
 

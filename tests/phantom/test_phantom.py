@@ -72,6 +72,11 @@ def test_provenance_names_every_series_and_no_two_patients_are_one(folder):
     assert all(0.4 < line.row_mm < 0.8 and 3 < line.slice_mm < 4.5 for line in lines)
     choices = {line.choice for line in lines}
     assert choices == {"synthetic phantom, proton density", "synthetic phantom, proton density, fat-suppressed"}
+    assert {(line.source, line.synthetic, line.weighting, line.echo_ms) for line in lines} == {
+        ("phantom", True, "PD", None)
+    }
+    assert all(line.fat_suppressed is line.choice.endswith("fat-suppressed") for line in lines)
+    assert folder.synthetic
 
 
 def test_labels_and_lesions_agree(folder):

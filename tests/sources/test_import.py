@@ -20,7 +20,7 @@ from kneessl.sources.dicom.pixels import values
 from kneessl.sources.dicom.series import find_knees
 from kneessl.sources.importer import import_exams
 from kneessl.sources.notes import Notes
-from kneessl.sources.stack import DISPLAY, Stack, directions_of
+from kneessl.sources.volume import DISPLAY, Volume, directions_of
 
 IDENTITY = ("Quaxolotl^Zyphira", "PID-7730041", "19230817", "Saint Wumbo Clinic", "ACC-55120")
 
@@ -245,7 +245,7 @@ def test_every_orientation_shows_a_corner_of_the_patient_in_the_same_place(axes,
     voxels = np.zeros((4, 5, 6), np.float32)
     # An axis that leads towards the corner has its bright end last.
     voxels[tuple(-1 if axis @ towards > 0 else 0 for axis in axes)] = 1
-    stack = Stack(voxels, directions, (3.0, 1.0, 1.0), np.zeros(3))
+    stack = Volume(voxels, directions, (3.0, 1.0, 1.0), np.zeros(3))
     shown = stack.displayed()
     code = DISPLAY[stack.plane]
     assert stack.plane == ("sagittal", "coronal", "axial")[int(np.abs(axes[0]).argmax())]
@@ -327,6 +327,27 @@ def test_one_series_a_plane_and_one_exam_a_study(tmp_path):
     assert lengths == {("axial", 7), ("sagittal", 8), ("axial", 5)}
     assert {line["patient_group"] for line in lines} == {"g0000"}
     assert any("1 of 2 series of its plane (echo nearest 30 ms)" in line["choice"] for line in lines)
+
+
+PD_FS = {"RepetitionTime": 3000, "EchoTime": 34, "ScanOptions": "FS"}
+T1 = {"RepetitionTime": 600, "EchoTime": 12, "ScanOptions": "PFP"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "columns"),
+    [
+        (PD_FS, ("DICOM", "0", "PD", "1", "34.0")),
+        (T1, ("DICOM", "0", "T1", "0", "12.0")),
+        ({"EchoTime": None}, ("DICOM", "0", "", "", "")),
+    ],
+)
+def test_what_is_known_of_a_series_has_columns_of_its_own(tmp_path, tags, columns):
+    write_dicom(tmp_path / "src", noise(), **tags)
+    import_exams(tmp_path / "src", tmp_path / "out")
+    (line,) = rows(tmp_path / "out")
+    names = ("source", "synthetic", "weighting", "fat_suppressed", "echo_ms")
+    assert tuple(line[name] for name in names) == columns
+    assert not ExamFolder(tmp_path / "out").synthetic
 
 
 def test_both_knees_of_one_study_are_two_exams_of_one_person(tmp_path):

@@ -26,7 +26,8 @@ SHOWN_EXAMS = 2
 """Exams shown as augmentation changes them."""
 PREVALENCES = (0.05, 0.2, 0.4)
 """For which predictive values are worked out, beside MRNet's own."""
-FAT = "fat-suppressed"
+SEQUENCES = {True: "fat-suppressed", False: "not fat-suppressed", None: ""}
+"""By whether fat is suppressed."""
 MRNET = {"abnormal": 1104 / 1370, "acl": 319 / 1370, "meniscus": 508 / 1370}
 """Share of positives in MRNet's 1,370 exams (Bien et al., PLOS Medicine 15, 2018)."""
 
@@ -307,8 +308,7 @@ def subgroups_of(answers: Predictions, folder: ExamFolder, split: str, exams: Se
         found["slices in the series"] = thirds(counts, "{:.0f} to {:.0f}")
     else:
         found["distance of slices"] = thirds(spacing, "{:.1f} to {:.1f} mm")
-    if any(line and FAT in line.choice for line in known):
-        found["sequence"] = [(FAT if FAT in line.choice else f"not {FAT}") if line else "" for line in known]
+    found["sequence"] = [SEQUENCES[line.fat_suppressed] if line else "" for line in known]
     found["planes answered from"] = [key.replace("+", ", ") for key in answers.planes]
     return {name: values for name, values in found.items() if len(set(values) - {""}) > 1}
 

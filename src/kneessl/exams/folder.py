@@ -7,8 +7,8 @@ many tasks in one table a split, `train.csv`; and `exams.csv` in folders that an
 
 import csv
 import io
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -45,7 +45,17 @@ class Provenance:
     slice_mm: float
     source_sha256: str
     choice: str
-    """What was chosen, and why, in words."""
+    """What was chosen, and why, in words for people; nothing reads them but `_from_words`, in older folders."""
+    source: str = ""
+    """`DICOM`, `NIfTI`, `npy`, `KneeMRI` or `phantom`; empty where it is not known."""
+    synthetic: bool = False
+    """A phantom, no patient's knee."""
+    weighting: str = ""
+    """`T1`, `PD`, `T2` or `T2*`; empty where it is not known."""
+    fat_suppressed: bool | None = None
+    """None where it is not known."""
+    echo_ms: float | None = None
+    """Echo time; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -196,13 +206,23 @@ class ExamFolder:
             return []
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
-            names = [f.name for f in fields(Provenance)]
+            names: tuple[str, ...] = _REQUIRED
             try:
-                if reader.fieldnames != names:
-                    raise UserError(f"{path}: its first line must be {','.join(names)}")
+                names = tuple(reader.fieldnames or ())
+                if names[: len(_REQUIRED)] != _REQUIRED or not set(names) <= _COLUMNS or len(set(names)) < len(names):
+                    raise UserError(f"{path}: its first line must begin with {','.join(_REQUIRED)}")
                 return [_provenance(row) for row in reader]
             except (TypeError, ValueError, AttributeError, csv.Error) as error:
                 raise UserError(f"{path}: a line does not fit its header {','.join(names)}") from error
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of its knees is a phantom's.
+
+        Raises:
+            UserError: as `provenance`.
+        """
+        return any(line.synthetic for line in self.provenance())
 
 
 def _require_series(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -245,11 +265,36 @@ def _table_row(where: str, row: list[str], tasks: tuple[str, ...]) -> tuple[str,
     return exam, tuple(_LABELS[cell.strip()] for cell in row[1:])
 
 
+_REQUIRED = tuple(f.name for f in fields(Provenance) if f.default is MISSING)
+"""Columns of every `exams.csv`; those that came later may be missing."""
+_COLUMNS = {f.name for f in fields(Provenance)}
+_READ_CELL: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("row_mm", "column_mm", "slice_mm"), float),
+    "synthetic": lambda text: bool(_LABELS[text]),
+    "fat_suppressed": lambda text: None if _LABELS[text] is None else bool(_LABELS[text]),
+    "echo_ms": lambda text: float(text) if text else None,
+}
+"""Of cells that are no text."""
+_FAT_IN_WORDS = {"with fat suppressed": True, ", fat-suppressed": True, "without fat suppression": False}
+
+
 def _provenance(row: dict[str, Any]) -> Provenance:
     if None in row or None in row.values():
         raise ValueError("too many or too few columns")
-    values: dict[str, Any] = {name: float(text) if name.endswith("_mm") else text for name, text in row.items()}
-    return Provenance(**values)
+    try:
+        line = Provenance(**{name: _READ_CELL.get(name, str)(text) for name, text in row.items()})
+    except KeyError as error:
+        raise ValueError("neither 0, 1 nor blank") from error
+    return line if "synthetic" in row else _from_words(line)
+
+
+def _from_words(line: Provenance) -> Provenance:
+    """What the columns of today would say of a line that an older version wrote, by the words that it used."""
+    synthetic = line.choice.startswith("synthetic phantom")
+    fat_suppressed = next((fat for words, fat in _FAT_IN_WORDS.items() if words in line.choice), None)
+    if synthetic:
+        return replace(line, source="phantom", synthetic=True, weighting="PD", fat_suppressed=fat_suppressed or False)
+    return replace(line, fat_suppressed=fat_suppressed)
 
 
 def write_series(root: Path, split: str, plane: str, exam: str, volume: np.ndarray) -> None:
@@ -274,4 +319,8 @@ def write_provenance(root: Path, lines: list[Provenance]) -> None:
     with replacing(root / "exams.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Provenance)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(line) for line in lines)
+        writer.writerows({name: _cell(value) for name, value in asdict(line).items()} for line in lines)
+
+
+def _cell(value: str | float | bool | None) -> str | float | None:
+    return int(value) if isinstance(value, bool) else value

@@ -29,7 +29,7 @@ from kneessl.model.locked import DECISIONS, FAMILIARITY, WEIGHTS
 from kneessl.model.model import PlaneModel, load_model
 from kneessl.model.predict import whole_clip
 from kneessl.nets.sslm import ConvLSTM, SSLMHead
-from kneessl.sources.stack import DISPLAY
+from kneessl.sources.volume import DISPLAY
 from kneessl.training.runs import read_record
 from kneessl.views.preprocess import central
 from kneessl.views.resample import resize_matrix, separable

@@ -29,7 +29,6 @@ from kneessl.model.predict import forward_passes
 from kneessl.nets.encoder import load_encoder, save_weights
 from kneessl.nets.features import calibrate
 from kneessl.nets.weights import load_weights, read_tensors
-from kneessl.report.describe import data_note
 from kneessl.training.callbacks import LAST
 from kneessl.training.fit import fit
 from kneessl.training.machine import Precision
@@ -230,7 +229,7 @@ def train(job: Job, classifier: Classifier, chosen: np.ndarray, out: Path, title
         parameters=sum(p.numel() for p in classifier.parameters()), exams=len(exams),
         positives=[int((labels == 1).sum()) for labels in truth.T],
         unlabelled=[int((labels == UNKNOWN).sum()) for labels in truth.T],
-        labelled_exams=exams, data_sha256=data_sha256, synthetic=bool(data_note(job.folder)),
+        labelled_exams=exams, data_sha256=data_sha256, synthetic=job.folder.synthetic,
     )  # fmt: skip
 
 

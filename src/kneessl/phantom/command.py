@@ -18,7 +18,7 @@ from kneessl.exams.lesions import LesionBox, write_lesions
 from kneessl.files import new_folder
 from kneessl.phantom.anatomy import Anatomy, draw_anatomy
 from kneessl.phantom.lesions import Lesion, draw_lesions
-from kneessl.phantom.scanner import Box, Pose, Scan, draw_pose, draw_scan, render
+from kneessl.phantom.scanner import FAT_SUPPRESSED_PD, Box, Pose, Scan, draw_pose, draw_scan, render
 from kneessl.progress import progress
 
 TASKS = ("abnormal", "acl", "meniscus")
@@ -98,7 +98,7 @@ LABELS = 2**31
 
 
 @dataclass(frozen=True)
-class Knee:
+class PhantomKnee:
     """One drawn exam: everything that its pictures follow from."""
 
     anatomy: Anatomy
@@ -126,9 +126,9 @@ def plan_exams(exams: int, seed: int, valid_fraction: float, prevalences: dict[s
     return plans
 
 
-def draw_knee(plan: Plan) -> Knee:
+def draw_knee(plan: Plan) -> PhantomKnee:
     """Draw one exam; only its lesions depend on its labels."""
-    return Knee(
+    return PhantomKnee(
         anatomy=draw_anatomy(np.random.default_rng(plan.stream(ANATOMY))),
         pose=draw_pose(np.random.default_rng(plan.stream(POSE))),
         scans={plane: draw_scan(np.random.default_rng(plan.stream(SCAN, i)), plane) for i, plane in enumerate(PLANES)},
@@ -137,7 +137,7 @@ def draw_knee(plan: Plan) -> Knee:
     )
 
 
-def scan_knee(knee: Knee, plane: Plane, with_lesions: bool = True) -> tuple[np.ndarray, list[Box]]:
+def scan_knee(knee: PhantomKnee, plane: Plane, with_lesions: bool = True) -> tuple[np.ndarray, list[Box]]:
     """One series of a knee, uint8 `(slices, 256, 256)`, and the boxes of its lesions; or the same knee without them."""
     lesions = knee.lesions if with_lesions else []
     return render(knee.anatomy, knee.pose, knee.scans[plane], lesions, knee.seeds[plane])
@@ -166,6 +166,10 @@ def _write_exam(folder: Path, planes: tuple[Plane, ...], plan: Plan) -> tuple[li
                 slice_mm=round(scan.spacing_mm, 4),
                 source_sha256=source,
                 choice=f"synthetic phantom, {scan.sequence}",
+                source="phantom",
+                synthetic=True,
+                weighting="PD",
+                fat_suppressed=scan.sequence == FAT_SUPPRESSED_PD,
             )
         )
         for b in boxes:

@@ -106,10 +106,10 @@ def _paint_muscles(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textu
         )
         if p is None:
             continue
-        found = p.around(meet(ellipsoid(p.nodes, centre, (rx, ry, rz), lean), fascia[p.nodes_at], 3))
-        if found is None:
+        muscle = p.around(meet(ellipsoid(p.nodes, centre, (rx, ry, rz), lean), fascia[p.nodes_at], 3))
+        if muscle is None:
             continue
-        p, belly = found
+        p, belly = muscle
         canvas.fill(p, belly - 0.9, 0.75 * tissue.fat, opacity=0.8)
         signal = tissue.muscle * (1 + 0.10 * textures.fibres[p.at] + 0.03 * textures.mottle[p.at])
         canvas.fill(p, belly, signal)
@@ -169,9 +169,9 @@ def _paint_capsule(canvas: Canvas, a: Anatomy, tissue: Contrast, limb: Field) ->
 
 def _paint_bones(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textures) -> None:
     femoral = canvas.within((-42, -38, -2), (42, 40, 130))
-    found = femoral and femoral.around(anatomy.femur(femoral.nodes, a))
-    if found:
-        p, bone = found
+    femur = femoral and femoral.around(anatomy.femur(femoral.nodes, a))
+    if femur:
+        p, bone = femur
         n = p.nodes
         top = np.maximum(n.z - 42 - 0.35 * n.y * (n.y < 0), n.y * 0.6 + n.z - 52)
         sides = np.minimum(np.abs(np.abs(n.x) - 22.5) - 12, np.maximum(n.y + 13, np.abs(n.x) - 25))
@@ -179,9 +179,9 @@ def _paint_bones(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Texture
         _paint_bone(canvas, p, bone, cartilage, tissue, textures, cortex_mm=0.8 + 1.2 * ease(n.z, 45, 75))
         _paint_scar(canvas, p, a, bone, a.femoral_scar_z_mm, tissue)
     tibial = canvas.within((-40, -32, -130), (40, 32, 9))
-    found = tibial and tibial.around(anatomy.tibia(tibial.nodes, a))
-    if found:
-        p, bone = found
+    tibia = tibial and tibial.around(anatomy.tibia(tibial.nodes, a))
+    if tibia:
+        p, bone = tibia
         n = p.nodes
         facets = np.maximum(np.maximum(5.5 - np.abs(n.x), np.abs(n.x) - 34), -n.z - 7)
         cartilage = meet(bone - np.float32(a.tibial_cartilage_mm), facets, 2)
@@ -224,14 +224,14 @@ def _paint_bone(
 
 def _paint_scar(canvas: Canvas, p: Patch, a: Anatomy, bone: Field, z_mm: float, tissue: Contrast) -> None:
     first, second, third, fourth = a.wave_phase
-    found = p.around(np.maximum(bone, np.abs(p.nodes.z - z_mm) - 4))
-    if found is None:
+    scar = p.around(np.maximum(bone, np.abs(p.nodes.z - z_mm) - 4))
+    if scar is None:
         return
-    p, inside = found
+    p, inside = scar
     n = p.nodes
     wave = 1.8 * np.sin(n.x / 8 + first) * np.cos(n.y / 9 + second) + 0.7 * np.sin(n.x / 3 + third + n.y / 4 + fourth)
-    line = np.abs(upsampled(n.z - z_mm - wave + 0.004 * np.square(n.y))) - 0.35
-    canvas.paint(p, np.maximum(line, upsampled(inside) + 2), 0.35 * tissue.marrow, opacity=a.scar_opacity)
+    from_scar = np.abs(upsampled(n.z - z_mm - wave + 0.004 * np.square(n.y))) - 0.35
+    canvas.paint(p, np.maximum(from_scar, upsampled(inside) + 2), 0.35 * tissue.marrow, opacity=a.scar_opacity)
 
 
 def _paint_menisci(canvas: Canvas, a: Anatomy, tissue: Contrast, textures: Textures) -> None:

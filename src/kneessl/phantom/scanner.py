@@ -40,7 +40,8 @@ FAT_SUPPRESSED = Contrast(
     skin=0.34,
     oedema=0.60,
 )
-SEQUENCES = {"proton density": PROTON_DENSITY, "proton density, fat-suppressed": FAT_SUPPRESSED}
+FAT_SUPPRESSED_PD = "proton density, fat-suppressed"
+SEQUENCES = {"proton density": PROTON_DENSITY, FAT_SUPPRESSED_PD: FAT_SUPPRESSED}
 
 AXES: dict[Plane, tuple[tuple[float, ...], ...]] = {
     "sagittal": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),

@@ -21,7 +21,7 @@ from kneessl.reader.intake.intake import files_of
 from kneessl.sources.dicom.contrast import Weighting
 from kneessl.sources.dicom.laterality import SIDES
 from kneessl.sources.dicom.series import Knee
-from kneessl.sources.importer import DEFAULT_ECHO_MS
+from kneessl.sources.exam import DEFAULT_ECHO_MS
 
 STUDIES = "studies.csv"
 

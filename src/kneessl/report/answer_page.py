@@ -16,7 +16,7 @@ from kneessl.report.figures import Picture
 from kneessl.report.template import render
 from kneessl.report.wording import probability_text, proportion_text
 from kneessl.sources.dicom.series import SeriesFacts
-from kneessl.sources.stack import DISPLAY
+from kneessl.sources.volume import DISPLAY
 
 WORDS = {
     "yes": ("Yes", "The model says that this finding is there."),

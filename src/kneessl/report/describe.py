@@ -38,7 +38,7 @@ def data_rows(folder: ExamFolder, plane: str, task: str | None) -> list[dict[str
 
 def data_note(folder: ExamFolder) -> str:
     """A phantom is called a phantom wherever its figures stand; other folders need no note."""
-    if any("synthetic phantom" in line.choice for line in folder.provenance()):
+    if folder.synthetic:
         return "These knees are a synthetic phantom: no figure here says anything about patients."
     return ""
 

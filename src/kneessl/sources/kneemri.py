@@ -16,6 +16,7 @@ import math
 import pickle
 import pickletools
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ import numpy as np
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import Split
-from kneessl.sources.nifti import FEWEST_SLICES
+from kneessl.sources.exam import FEWEST_SLICES, FoundExam, ImportedSeries, ImportSettings
+from kneessl.sources.files import SourceFile
 from kneessl.sources.notes import Notes
+from kneessl.sources.resample import WINDOW, pictures_of
+from kneessl.sources.volume import DISPLAY, Volume, directions_of
 
 SPLIT_OF_FOLDER: dict[str, Split] = {
     **dict.fromkeys(("vol03", "vol04", "vol06", "vol07", "vol08", "vol09"), "train"),
@@ -64,14 +68,43 @@ class KneeVolume:
         return {"acl": int(self.diagnosis > 0), "acl-complete": int(self.diagnosis == 2)}
 
 
-def is_kneemri(src: Path) -> bool:
-    """Whether a folder has KneeMRI's `metadata.csv`."""
+def kneemri_files(src: Path, files: Sequence[SourceFile]) -> list[SourceFile]:
+    """All files, where a folder has KneeMRI's `metadata.csv`; else none."""
     path = src / "metadata.csv"
     if not path.is_file():
-        return False
+        return []
     with path.open("rb") as file:
         header = file.readline(10_000).decode("utf-8-sig", errors="replace")
-    return set(_COLUMNS) <= set(header.strip().split(","))
+    return list(files) if set(_COLUMNS) <= set(header.strip().split(",")) else []
+
+
+def kneemri_exams(src: Path, files: Sequence[SourceFile], settings: ImportSettings, notes: Notes) -> list[FoundExam]:
+    """One exam a volume, in its published split and with its labels."""
+    return [_exam(volume) for volume in find_volumes(src, notes)]
+
+
+def _exam(knee: KneeVolume) -> FoundExam:
+    def read() -> Iterator[ImportedSeries]:
+        # One millimetre stands for the spacing that is not published: only the pixels' shape matters to the pictures.
+        volume = Volume(read_knee(knee.file, knee.name), directions_of(DISPLAY["sagittal"]), (1.0,) * 3, position=None)
+        pictures, _ = pictures_of(knee.name, volume)
+        size = " x ".join(map(str, volume.voxels.shape[1:]))
+        reasons = (f"KneeMRI {knee.name}", f"spacing not published; {size} square pixels assumed", "laterality unknown")
+        yield ImportedSeries(
+            plane="sagittal",
+            volume=pictures,
+            pixel_mm=0.0,
+            slice_mm=0.0,
+            laterality="",
+            source="KneeMRI",
+            source_sha256=volume.sha256(),
+            choice="; ".join((*reasons, WINDOW)),
+            weighting="PD",
+            fat_suppressed=True,
+        )
+
+    key = f"{knee.exam:012d}-{knee.series:012d}"
+    return FoundExam(key, f"KneeMRI {knee.exam}", (read,), knee.split, knee.labels)
 
 
 def find_volumes(src: Path, notes: Notes) -> list[KneeVolume]:
@@ -86,17 +119,17 @@ def find_volumes(src: Path, notes: Notes) -> list[KneeVolume]:
             files.setdefault(path.name, []).append(path)
     volumes = []
     for name, (exam, series, diagnosis) in _metadata(src / "metadata.csv").items():
-        found = files.pop(name, [])
-        if not found:
+        paths = files.pop(name, [])
+        if not paths:
             notes.leave_out("volumes that metadata.csv names and the folder lacks (unpack vol01.7z to vol10.7z)")
-        elif len(found) > 1:
-            raise UserError(f"{name} is in {len(found)} folders of {src}; keep the one that the data set has it in")
-        elif found[0].parent.name not in SPLIT_OF_FOLDER:
+        elif len(paths) > 1:
+            raise UserError(f"{name} is in {len(paths)} folders of {src}; keep the one that the data set has it in")
+        elif paths[0].parent.name not in SPLIT_OF_FOLDER:
             raise UserError(
                 f"{name} lies in no folder vol01 to vol10; keep these folders, they are the published split"
             )
         else:
-            volumes.append(KneeVolume(exam, series, diagnosis, found[0]))
+            volumes.append(KneeVolume(exam, series, diagnosis, paths[0]))
     if files:
         notes.leave_out("pickles that metadata.csv does not name", sum(map(len, files.values())))
     return sorted(volumes, key=lambda volume: (volume.exam, volume.series))

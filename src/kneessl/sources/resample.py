@@ -4,9 +4,12 @@ import numpy as np
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import SIDE
+from kneessl.sources.volume import Volume
 
 PERCENTILES = (0.5, 99.5)
 """The window: these percentiles of the volume become 0 and 255."""
+WINDOW = "window from percentile {} to {}".format(*PERCENTILES)
+"""In words."""
 
 
 def window(voxels: np.ndarray) -> tuple[float, float]:
@@ -53,6 +56,20 @@ def pictures(voxels: np.ndarray, row_mm: float, column_mm: float) -> tuple[np.nd
         grey = np.nan_to_num(np.clip((image - low) / (high - low), 0, 1), nan=0.0).astype(np.float32)
         result[index] = np.rint(np.clip(down @ grey @ across, 0, 1) * 255)
     return result, pixel_mm
+
+
+def pictures_of(name: str, volume: Volume) -> tuple[np.ndarray, float]:
+    """As `pictures`; an error names the series."""
+    try:
+        return pictures(volume.voxels, *volume.spacing[1:])
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def field_of(volume: Volume) -> str:
+    """The field of view of its slices, in words."""
+    sides = (f"{n * mm:.0f}" for n, mm in zip(volume.voxels.shape[1:], volume.spacing[1:], strict=True))
+    return f"field {' x '.join(sides)} mm"
 
 
 def _weights(count: int, spacing: float, pixel_mm: float) -> np.ndarray:

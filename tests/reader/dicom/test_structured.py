@@ -19,7 +19,7 @@ from kneessl.errors import UserError
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS, NOTICE, Flag, KeySlice, PlaneSeen
 from kneessl.reader.dicom.returned import result_uids, uid_of
 from kneessl.reader.dicom.structured import SCHEME, finding_code, result_objects, structured_report
-from kneessl.sources.dicom.headers import read_headers
+from kneessl.sources.dicom.image import read_headers
 from kneessl.sources.dicom.series import find_knees
 from kneessl.sources.notes import Notes
 

@@ -16,11 +16,11 @@ from scipy.spatial.transform import Rotation
 
 from kneessl.errors import UserError
 from kneessl.sources.dicom.header import quietly
-from kneessl.sources.dicom.headers import read_headers
+from kneessl.sources.dicom.image import read_headers
 from kneessl.sources.dicom.series import find_knees
 from kneessl.sources.importer import import_exams
 from kneessl.sources.notes import Notes
-from kneessl.sources.stack import directions_of
+from kneessl.sources.volume import directions_of
 
 SAGITTAL, CORONAL, AXIAL = directions_of("LIP"), directions_of("PIL"), directions_of("IPL")
 CORONAL[0] *= -1  # DICOM's normal is row x column

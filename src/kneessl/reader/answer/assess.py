@@ -18,9 +18,9 @@ from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, 
 from kneessl.reader.answer.evidence import Evidence, evidence_of, key_slices
 from kneessl.reader.answer.quality import quality_flags
 from kneessl.sources.dicom.contrast import Weighting
-from kneessl.sources.dicom.headers import read_headers
+from kneessl.sources.dicom.image import read_headers
 from kneessl.sources.dicom.series import Knee, Prepared, SeriesFacts, find_knees
-from kneessl.sources.importer import DEFAULT_ECHO_MS
+from kneessl.sources.exam import DEFAULT_ECHO_MS
 from kneessl.sources.notes import Notes
 from kneessl.training.runs import read_record
 

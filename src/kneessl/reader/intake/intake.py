@@ -8,7 +8,7 @@ from pathlib import Path
 from kneessl.errors import UserError
 from kneessl.reader.intake.limits import Limits
 from kneessl.reader.intake.unzip import is_zip, unpack
-from kneessl.sources.importer import files_in
+from kneessl.sources.files import files_in
 
 __all__ = ["Limits", "files_of", "private_folder", "unpack"]
 

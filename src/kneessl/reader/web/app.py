@@ -20,7 +20,7 @@ from kneessl.reader.web.routes import answers_router, studies_router
 from kneessl.reader.web.security import Access, Guard
 from kneessl.reader.web.store import Store
 from kneessl.reader.web.worker import Engine, Worker
-from kneessl.sources.stack import DISPLAY
+from kneessl.sources.volume import DISPLAY
 
 MOST_WAITING = 20
 """Studies; the next one is told to come back later."""

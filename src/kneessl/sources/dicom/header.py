@@ -121,8 +121,8 @@ class Header:
     def frames(self, count: int) -> "list[Header]":
         """Each image of the file."""
         shared = tuple(self.value("SharedFunctionalGroupsSequence") or ())[:1]
-        own = self.value("PerFrameFunctionalGroupsSequence") or ()
-        return [Header(self.data, (*own[index : index + 1], *shared)) for index in range(count)]
+        per_frame = self.value("PerFrameFunctionalGroupsSequence") or ()
+        return [Header(self.data, (*per_frame[index : index + 1], *shared)) for index in range(count)]
 
     def __contains__(self, keyword: str) -> bool:
         return _TAGS.get(keyword) in self._present
@@ -130,9 +130,9 @@ class Header:
     def value(self, keyword: str) -> Any:
         """What stands for an attribute: in the frame's functional group, in the shared one, or else in the file."""
         for groups in self._groups if keyword in _FRAME_GROUPS else ():
-            found = groups.get(_FRAME_GROUPS[keyword])
-            if found and keyword in found[0]:
-                return found[0].get(keyword)
+            group = groups.get(_FRAME_GROUPS[keyword])
+            if group and keyword in group[0]:
+                return group[0].get(keyword)
         return self.data[_TAGS[keyword]].value if keyword in self else None
 
     def number(self, keyword: str) -> float | None:
@@ -222,10 +222,10 @@ def _gradient_echo(sequence: tuple[str, ...], pulse: str, name: str) -> bool | N
 def _fat(header: Header) -> tuple[str, bool]:
     """By which attribute fat is suppressed, and whether the header would say it if it were."""
     options = set(header.codes("ScanOptions"))
-    found = [f"ScanOptions {option}" for option in sorted(options & _FAT_OPTIONS)]
+    told_by = [f"ScanOptions {option}" for option in sorted(options & _FAT_OPTIONS)]
     selected = {keyword: header.text(keyword).upper() for keyword in _FAT_SELECTED}
-    found += [f"{keyword} {wanted}" for keyword, wanted in _FAT_SELECTED.items() if selected[keyword] == wanted]
-    return (found or [""])[0], bool(options - _UNTOLD_OPTIONS) or any(selected.values())
+    told_by += [f"{keyword} {wanted}" for keyword, wanted in _FAT_SELECTED.items() if selected[keyword] == wanted]
+    return (told_by or [""])[0], bool(options - _UNTOLD_OPTIONS) or any(selected.values())
 
 
 def _words(*texts: str) -> list[str]:

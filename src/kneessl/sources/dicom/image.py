@@ -4,6 +4,7 @@ Of the patient's identity only the ID is ever read, to keep exams of one person 
 `Image.person`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,19 @@ class LeftOut(Exception):
     """This image is no part of a knee MR series; the message says what it is, as a plural noun phrase."""
 
 
+def read_headers(files: Iterable[tuple[Path, str]], notes: Notes) -> list[Image]:
+    """Read the headers of all images in some files.
+
+    Args:
+        files: Each with the name that an error gives it, such as `file 3 of 192`.
+        notes: Collects what is left out, and why; as `images`.
+
+    Raises:
+        UserError: as `images`.
+    """
+    return [image for file, name in files for image in images(file, name, notes)]
+
+
 def images(file: Path, number: str, notes: Notes) -> list[Image]:
     """Read the headers of the images in one file.
 
@@ -163,13 +177,13 @@ def _photometric(header: Header) -> str:
 
 def _images(header: Header, file: Path, number: str, notes: Notes) -> list[Image]:
     """The images of a file that can be part of a series; an enhanced one may hold fat or phase images as well."""
-    found = []
+    frames = []
     for index, frame in enumerate(header.frames(_frame_count(header, number))):
         try:
-            found.append(_image(frame, file, number, index))
+            frames.append(_image(frame, file, number, index))
         except LeftOut as reason:
             notes.leave_out(str(reason), study=header.text("StudyInstanceUID"))
-    return found
+    return frames
 
 
 def _frame_count(header: Header, number: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kneessl.sources.stack import side_of_patient
+from kneessl.sources.volume import side_of_patient
 
 APART_MM = 100.0
 """The centres of two knees are at least this far apart; our choice (of legs side by side it is 150 mm and more)."""

@@ -12,11 +12,11 @@ from kneessl.sources.dicom.contrast import Weighting, contrast_of
 from kneessl.sources.dicom.image import Image
 from kneessl.sources.dicom.laterality import UNKNOWN, Placed, Side, sides
 from kneessl.sources.dicom.stack import DicomSeries, Prepared, name_of, obliquity_deg, ordered, plane_of
+from kneessl.sources.exam import FEWEST_SLICES
 from kneessl.sources.notes import Notes
 
-__all__ = ["FEWEST_SLICES", "DicomSeries", "Knee", "Prepared", "SeriesFacts", "find_knees"]
+__all__ = ["DicomSeries", "Knee", "Prepared", "SeriesFacts", "find_knees"]
 
-FEWEST_SLICES = 5
 _UNKNOWN_SIDE = "its side is unknown, in a study of both knees"
 
 

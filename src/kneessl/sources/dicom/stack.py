@@ -10,10 +10,9 @@ from kneessl.exams.folder import Plane
 from kneessl.sources.dicom.contrast import Contrast, contrast_of, is_water
 from kneessl.sources.dicom.image import Image
 from kneessl.sources.dicom.pixels import values
-from kneessl.sources.resample import PERCENTILES, pictures
-from kneessl.sources.stack import PLANE_OF_AXIS, Stack
+from kneessl.sources.resample import WINDOW, field_of, pictures_of
+from kneessl.sources.volume import PLANE_OF_AXIS, Volume
 
-WINDOW = "window from percentile {} to {}".format(*PERCENTILES)
 _LARGEST_GAP = 1.5
 _SAME_PLACE_MM = 0.01
 
@@ -24,7 +23,7 @@ class Prepared:
 
     plane: Plane
     volume: np.ndarray
-    """uint8 `(slices, 256, 256)`, turned as `kneessl.sources.stack.DISPLAY` says."""
+    """uint8 `(slices, 256, 256)`, turned as `kneessl.sources.volume.DISPLAY` says."""
     pixel_mm: float
     slice_mm: float
     source_sha256: str
@@ -84,14 +83,14 @@ class DicomSeries:
         extent = last * (self.slice_mm, image.row_mm, image.column_mm)
         return np.array(image.position) + extent @ self.directions / 2
 
-    def read(self) -> Stack:
+    def read(self) -> Volume:
         """Decode the pixels.
 
         Raises:
             UserError: as `kneessl.sources.dicom.pixels.values`.
         """
         image = self.images[0]
-        return Stack(
+        return Volume(
             voxels=values(self.images),
             directions=self.directions,
             spacing=(self.slice_mm, image.row_mm, image.column_mm),
@@ -108,7 +107,7 @@ class DicomSeries:
         shown = stack.displayed()
         volume, pixel_mm = pictures_of(self.name, shown)
         normal = ", ".join(f"{value:.2f}" for value in self.directions[0])
-        found = f"DICOM; {self.plane} by the normal ({normal}); {len(self.images)} slices by {self.order}"
+        chosen = f"DICOM; {self.plane} by the normal ({normal}); {len(self.images)} slices by {self.order}"
         turned = shown.directions[0] @ self.directions[0] < 0
         return Prepared(
             plane=self.plane,
@@ -117,22 +116,8 @@ class DicomSeries:
             slice_mm=self.slice_mm,
             source_sha256=stack.sha256(),
             images=self.images[::-1] if turned else self.images,
-            choice="; ".join((found, *self.choice, field_of(shown), WINDOW)),
+            choice="; ".join((chosen, *self.choice, field_of(shown), WINDOW)),
         )
-
-
-def pictures_of(name: str, stack: Stack) -> tuple[np.ndarray, float]:
-    """As `kneessl.sources.resample.pictures`; an error names the series."""
-    try:
-        return pictures(stack.voxels, *stack.spacing[1:])
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-
-
-def field_of(stack: Stack) -> str:
-    """The field of view of its slices, in words."""
-    sides = (f"{n * mm:.0f}" for n, mm in zip(stack.voxels.shape[1:], stack.spacing[1:], strict=True))
-    return f"field {' x '.join(sides)} mm"
 
 
 def ordered(images: Sequence[Image]) -> DicomSeries:

@@ -32,8 +32,8 @@ _LATERAL_MM = 20.0
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
-    """Parallel slices with their geometry."""
+class Volume:
+    """Voxels with their geometry: parallel slices, or a volume that is as fine along every axis."""
 
     voxels: np.ndarray
     """float32 `(slices, rows, columns)`; NaN where the scanner stored no measurement (pixel padding)."""
@@ -66,7 +66,7 @@ class Stack:
             digest.update(image.astype("<f4").tobytes())
         return digest.hexdigest()
 
-    def displayed(self, plane: Plane | None = None) -> "Stack":
+    def displayed(self, plane: Plane | None = None) -> "Volume":
         """The same volume, its axes reordered and flipped as `DISPLAY` has them for `plane` (default: its own)."""
         wanted = directions_of(DISPLAY[plane or self.plane])
         nearest = _nearest_axes(self.directions)
@@ -82,7 +82,7 @@ class Stack:
                 stack = stack._flipped(axis)
         return stack
 
-    def slabs(self) -> tuple["Stack", int]:
+    def slabs(self) -> tuple["Volume", int]:
         """Neighbouring slices averaged to about 3 mm, as knee protocols have them; and how many went into one."""
         count = max(1, min(round(_SLAB_MM / self.spacing[0]), len(self.voxels)))
         kept = len(self.voxels) // count * count
@@ -99,7 +99,7 @@ class Stack:
             count,
         )
 
-    def _flipped(self, axis: int) -> "Stack":
+    def _flipped(self, axis: int) -> "Volume":
         last = (self.voxels.shape[axis] - 1) * self.spacing[axis] * self.directions[axis]
         directions = self.directions.copy()
         directions[axis] *= -1

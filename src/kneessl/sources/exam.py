@@ -1,0 +1,97 @@
+"""What an importer finds: exams whose files are known, and whose pixels are read only when they are written."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kneessl.errors import UserError
+from kneessl.exams.folder import Plane, Split
+from kneessl.sources.dicom.contrast import Weighting
+from kneessl.sources.volume import directions_of
+
+DEFAULT_ECHO_MS = 30.0
+FEWEST_SLICES = 5
+"""A shorter series is none; localisers are."""
+_LONGEST_ECHO_MS = 10_000
+_LARGEST_NPY_MM = 100
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What the user wants of an import.
+
+    Raises:
+        UserError: a setting is out of range; the message names the option of the command.
+    """
+
+    echo: str = "30"
+    """The echo time wanted, in ms, or `all`."""
+    npy_axes: str = "ALS"
+    npy_spacing: float = 1.5
+    """mm."""
+    weighting: Mapping[Plane, Weighting] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not 0 <= self.echo_ms < _LONGEST_ECHO_MS:
+            raise UserError(f"--echo {self.echo}: give an echo time in ms, such as 30, or all")
+        try:
+            directions_of(self.npy_axes)
+        except ValueError:
+            raise UserError(
+                f"--npy_axes {self.npy_axes}: give three letters, one each of A/P, L/R and S/I, such as ALS"
+            ) from None
+        if not 0 < self.npy_spacing < _LARGEST_NPY_MM:
+            raise UserError(f"--npy_spacing {self.npy_spacing}: give the distance of voxels in mm, such as 1.5")
+
+    @property
+    def every_echo(self) -> bool:
+        """Whether each echo becomes an exam of its own."""
+        return self.echo == "all"
+
+    @property
+    def echo_ms(self) -> float:
+        """The echo time that is wanted; NaN where the setting is no number."""
+        try:
+            return DEFAULT_ECHO_MS if self.every_echo else float(self.echo)
+        except ValueError:
+            return float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedSeries:
+    """One series, ready for an exam folder."""
+
+    plane: Plane
+    volume: np.ndarray
+    """uint8 `(slices, 256, 256)`, turned as `kneessl.sources.volume.DISPLAY` says."""
+    pixel_mm: float
+    """Distance of its rows, and of its columns; 0 where the source does not say, as for `slice_mm`."""
+    slice_mm: float
+    laterality: str
+    """`L`, `R` or empty."""
+    source: str
+    """As `Provenance.source`."""
+    source_sha256: str
+    choice: str
+    """What was chosen, and why, in words."""
+    weighting: Weighting = "unknown"
+    fat_suppressed: bool | None = None
+    echo_ms: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FoundExam:
+    """An exam whose headers are known and whose pixels are still on disk."""
+
+    key: str
+    """Orders the exams of one source; depends on no file name."""
+    person: str
+    """Equal for exams of one person; not to be written anywhere."""
+    parts: tuple[Callable[[], Iterator[ImportedSeries]], ...]
+    """Each decodes, turns and resamples some of its series."""
+    split: Split | None = None
+    """Where the source has it published; None where it is the user's choice."""
+    labels: dict[str, int] = field(default_factory=dict)
+    """Task to label, where the source has labels."""
