@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
-from kneessl.evaluation.collapse import collapse_warning, effective_rank, feature_std
+from kneessl.evaluation.collapse import alpha_req, collapse_warning, effective_rank, feature_std, lidar
 
 
 def test_features_spread_over_the_sphere():
@@ -32,3 +34,47 @@ def test_a_dimensional_collapse_warns_even_where_features_spread():
     assert feature_std(line) == pytest.approx(1, abs=0.1)
     assert effective_rank(line) == pytest.approx(1, abs=1e-4)
     assert collapse_warning(feature_std(line), effective_rank(line))
+
+
+def test_lidar_is_the_entropy_of_the_generalised_eigenvalues():
+    """Against SciPy's solver of B x = lambda W x, which never takes a root of W."""
+    rng = np.random.default_rng(0)
+    n, q, dim = 20, 5, 7
+    views = rng.normal(size=(n, 1, dim)) * np.linspace(0.2, 3, dim) + rng.normal(size=(n, q, dim)) * rng.uniform(
+        1, 2, dim
+    )
+    means = views.mean(1)
+    between = sum(np.outer(m - means.mean(0), m - means.mean(0)) for m in means) / (n - 1)
+    within = sum(np.outer(v - m, v - m) for m, clip in zip(means, views, strict=True) for v in clip) / (n * (q - 1))
+    values = scipy.linalg.eigh(between, within + 1e-4 * np.eye(dim), eigvals_only=True)
+    p = values / values.sum()
+    assert lidar(torch.from_numpy(views)) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-6)
+
+
+def test_lidar_counts_the_directions_that_tell_clips_apart():
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn(200, 8, 16, generator=generator)
+    clips = torch.zeros(200, 1, 16)
+    clips[..., :4] = torch.randn(200, 1, 4, generator=generator)
+    assert lidar(noise + clips) == pytest.approx(4, abs=0.6)
+    loud = noise.clone()
+    loud[..., 8:] *= 1000
+    assert lidar(loud + clips) == pytest.approx(4, abs=0.6), "directions in which only views differ do not count"
+    assert lidar(1000 * (noise + clips)) == pytest.approx(4, abs=0.6)
+
+
+def test_lidar_of_more_dimensions_than_clips_is_finite():
+    views = torch.randn(6, 3, 64, generator=torch.Generator().manual_seed(0))
+    assert 1 <= lidar(views) <= 5 + 1e-6
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_alpha_of_a_spectrum_that_is_a_power(power):
+    n, dim = 512, 64
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(n, dim + 1)))[0]
+    centred = np.linalg.qr(basis - basis.mean(0))[0][:, :dim]
+    features = centred * np.arange(1, dim + 1) ** (-power / 2)
+    assert alpha_req(torch.from_numpy(features)) == pytest.approx(power, rel=1e-6)
+    assert alpha_req(torch.from_numpy(3 * features + 5)) == pytest.approx(power, rel=1e-4), (
+        "neither scale nor place counts"
+    )

@@ -64,3 +64,45 @@ def collapse_warning(std: float, rank: float) -> str | None:
         "all exams look alike to the encoder, so do not use it; "
         "train again with a smaller --lr, larger --batch, or --tau nearer to 1"
     )
+
+
+def lidar(views: Tensor, within_floor: float = 1e-4) -> float:
+    """LiDAR: the effective rank of what tells clips apart, relative to what tells views of a clip apart.
+
+    exp of the entropy of the eigenvalues of W^-1/2 B W^-1/2, where B is the covariance of the clips' means and W the
+    mean covariance of the views about them (Thilak et al. 2024, equations 3 to 5); in float64.
+
+    Args:
+        views: float `(n, q, dim)`: n clips, q views of each, both at least 2.
+        within_floor: Added to the diagonal of W, which a few views leave singular.
+
+    Returns:
+        From 1 to min(n - 1, dim).
+    """
+    views = views.double()
+    n, q, dim = views.shape
+    means = views.mean(1)
+    about = (views - means[:, None]).reshape(-1, dim)
+    within = about.T @ about / (n * (q - 1)) + within_floor * torch.eye(dim, dtype=views.dtype, device=views.device)
+    values, vectors = torch.linalg.eigh(within)
+    whitened = (means - means.mean(0)) @ vectors * values.clamp_min(within_floor / 2).rsqrt()
+    spectrum = torch.linalg.svdvals(whitened).square()
+    return float(torch.special.entr(spectrum / spectrum.sum()).sum().exp())
+
+
+def alpha_req(features: Tensor) -> float:
+    """alpha-ReQ: how steeply the eigenvalues of the features' covariance fall, as the power of their number.
+
+    Near 1 is best; far above it, few directions carry everything (Agrawal et al. 2022). The power is fitted by least
+    squares to the logarithms of the 4th to the 100th eigenvalue; in float64.
+
+    Args:
+        features: float `(N, dim)`, both at least 8.
+    """
+    features = features.double()
+    spectrum = torch.linalg.svdvals(features - features.mean(0)).square()
+    spectrum = spectrum[: min(len(features) - 1, 100)]
+    spectrum = spectrum[spectrum > 1e-12 * spectrum[0]][3:]
+    number = torch.arange(4, len(spectrum) + 4, dtype=spectrum.dtype, device=spectrum.device).log()
+    number = number - number.mean()
+    return -float((number * spectrum.log()).sum() / number.square().sum())

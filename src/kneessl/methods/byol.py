@@ -42,7 +42,11 @@ class BYOL(Method):
         with torch.no_grad():
             z1, z2 = self.target(view1), self.target(view2)
         loss = objectives.byol(self.predictor(y1), z2) + objectives.byol(self.predictor(y2), z1)
-        return Outcome(loss, y1.detach(), y2.detach())
+        return Outcome(loss + self.regularisation(y1, y2), y1.detach(), y2.detach())
+
+    def regularisation(self, y1: Tensor, y2: Tensor) -> Tensor | float:
+        """What is added to the loss for the online projections `(N, dim)` of both views; BYOL adds nothing."""
+        return 0.0
 
     def after_step(self, progress: float) -> None:
         """Move the target towards the online network (thesis, 2.9)."""

@@ -5,15 +5,17 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from kneessl.nets.small_maps import Conv2d
+
 
 def up(inputs: int, outputs: int) -> nn.Sequential:
     """Twice the height and width, then two convolutions: `(N, inputs, H, W)` -> `(N, outputs, 2 H, 2 W)`."""
     return nn.Sequential(
         nn.ConvTranspose2d(inputs, inputs, kernel_size=4, stride=2, padding=1),
-        nn.Conv2d(inputs, inputs, kernel_size=3, padding=1, bias=False),
+        Conv2d(inputs, inputs, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(inputs),
         nn.ReLU6(inplace=True),
-        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
+        Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
     )
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kneessl.nets.small_maps import Conv2d
+
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -15,14 +17,14 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.conv1 = Conv2d(channels, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.act = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = None
         if stride > 1 or channels != width:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.downsample = nn.Sequential(Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps `(N, channels, h, w)` -> `(N, width, h / stride, w / stride)`, sides rounded up."""
@@ -79,17 +81,5 @@ class ResNet18(nn.Module):
         """float `(N, 1, H, W)` or `(N, 3, H, W)` -> feature maps `(N, 512, h, w)`, h = H / 32, or / 8, rounded up."""
         x = self.maxpool(self.act(self.bn1(self.stem(slices))))
         for layer in self.layers:
-            x = full_where_tiny(layer, x)
+            x = layer(x)
         return x
-
-
-def full_where_tiny(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer(x)`, in float32 where the maps `(N, C, h, w)` are but one pixel high or wide.
-
-    On CPUs, PyTorch 2.13's bfloat16 gradient of a 3 x 3 convolution of stride 2 over such maps is memory that nobody
-    has written to: now and then NaN (`tests/nets/test_encoder.py` has the case). Puzzle tiles get that small.
-    """
-    if min(x.shape[2:]) > 1:
-        return layer(x)
-    with torch.autocast(x.device.type, enabled=False):
-        return layer(x.float())

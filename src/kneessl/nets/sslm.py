@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from kneessl.nets.encoder import Grid
-from kneessl.nets.resnet import full_where_tiny
+from kneessl.nets.small_maps import Conv2d
 
 BRANCHES = 9
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution - BN - ReLU; the authors' convolutions have a bias too, which batch norm takes away again."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    conv = Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
@@ -94,7 +94,7 @@ class SSLMEncoder(nn.Module):
         branch_maps = [branch(tile[:, None]) for branch, tile in zip(self.branches, tiles.unbind(1), strict=True)]
         x = torch.cat(branch_maps, dim=1)
         for part in self.join:
-            x = full_where_tiny(part, x)
+            x = part(x)
         return x
 
     def maps(self, slices: Tensor) -> Tensor:
