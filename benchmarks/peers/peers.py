@@ -32,8 +32,8 @@ from workload import Arm, Workload
 
 from kneessl.errors import UserError
 from kneessl.phantom.command import phantom
+from kneessl.settings import require_positive
 from kneessl.training.machine import describe_machine, lightning_precision
-from kneessl.training.runs import require_positive
 
 KINDS = ("training", "views alone")
 REFERENCE = "lightly, BYOL"

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.resources import files
 from inspect import Parameter, signature
@@ -17,6 +18,7 @@ import yaml
 
 from kneessl.errors import UserError, sentence
 from kneessl.process_tuning import fast_imports
+from kneessl.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,13 @@ def normalise(words: list[str], switches: set[str]) -> list[str]:
     return [*files, *others]
 
 
+class HelpFormatter(jsonargparse.DefaultHelpFormatter):
+    """Keeps the line breaks of a section's text."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(super(HelpFormatter, self)._fill_text(line, width, indent) for line in text.splitlines())
+
+
 class Parser(jsonargparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage of fifty options in front of it."""
 
@@ -242,6 +251,7 @@ def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
         with fast_imports():
             import_module(module)
     function = getattr(sys.modules[module], attribute)
+    settings: type[Settings] | None = getattr(function, "settings", None)
     parameters = signature(function).parameters
     available = [n for n, content in presets().items() if name in content]
     epilog = f"example: {command.example}"
@@ -255,11 +265,17 @@ def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
         usage=f"kneessl {name}{positional}{required} [options]",
         description=command.summary,
         epilog=epilog,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
     options: set[str | int] = {p for p in parameters if p not in command.positional}
-    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
-    parser.add_function_arguments(function, as_group=False, as_positional=False, skip=set(command.positional))
+    add = (
+        partial(parser.add_class_arguments, settings) if settings else partial(parser.add_function_arguments, function)
+    )
+    add(as_group=False, as_positional=True, skip=options)
+    add(as_group=False, as_positional=False, skip=set(command.positional))
+    for title, text in (settings.help_sections if settings else {}).items():
+        parser.add_argument_group(title, text)
     return parser, function, {p for p, spec in parameters.items() if spec.annotation is bool}
 
 

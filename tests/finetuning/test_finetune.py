@@ -3,7 +3,6 @@ import json
 import shutil
 from copy import deepcopy
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +16,9 @@ from kneessl.exams.folder import ExamFolder, Provenance, write_provenance
 from kneessl.explain.explain import explain
 from kneessl.finetuning import finetune as module_of_finetune
 from kneessl.finetuning import mrnet
-from kneessl.finetuning.finetune import adapt, finetune, looks
+from kneessl.finetuning.finetune import finetune, fit_familiarity
 from kneessl.finetuning.mrnet import WholeSeries
-from kneessl.finetuning.recipes import RECIPES, inverse_frequency
+from kneessl.finetuning.recipes import RECIPES, adapt, inverse_frequency
 from kneessl.finetuning.tuning import BinaryLoss, FineTuning
 from kneessl.model.labels import label_subset
 from kneessl.model.model import load_model, load_plane
@@ -104,11 +103,11 @@ def test_every_network_says_what_it_is_familiar_with(runs, knees, network, monke
     exams = folder.exams("train", "sagittal")
     features = {exam: forward_pass(model, folder.series("train", "sagittal", exam)).features for exam in exams}
     new = np.random.default_rng(0).lognormal(size=len(features[exams[0]]))
-    found = looks(SimpleNamespace(folder=folder, seed=3), runs[network], exams)
+    found = fit_familiarity(folder, runs[network], exams, seed=3)
     assert found.distances(new) == pytest.approx(Gaussian.fit(list(features.values())).distances(new))
     assert found.distances(new) > found.distances(list(features.values())).max()
     monkeypatch.setattr(module_of_finetune, "MOST_LOOKED_AT", 5)
-    few = [looks(SimpleNamespace(folder=folder, seed=seed), runs[network], exams).mean for seed in (3, 3, 4)]
+    few = [fit_familiarity(folder, runs[network], exams, seed).mean for seed in (3, 3, 4)]
     assert np.array_equal(few[0], few[1])
     assert not np.allclose(few[0], few[2])
 

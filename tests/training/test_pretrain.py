@@ -20,7 +20,9 @@ from kneessl.methods.byol import BYOL
 from kneessl.nets.encoder import ClipEncoder
 from kneessl.training.callbacks import StopAsked, StopBetweenBatches
 from kneessl.training.machine import lightning_precision
-from kneessl.training.pretrain import Pretraining, pretrain
+from kneessl.training.optimizers import Optimization
+from kneessl.training.pretrain import pretrain
+from kneessl.training.pretraining import Pretraining
 from kneessl.views.augment import T_PRIME, T
 from kneessl.views.clips import EpochSampler, ignore_interrupt
 from kneessl.views.inputs import ViewMaker
@@ -226,7 +228,7 @@ def module(tmp_path: Path, accumulate: int = 1) -> tuple[Pretraining, L.Trainer]
     torch.manual_seed(0)
     method = BYOL(ClipEncoder("max"), hidden=16, dim=8, tau=0.9)
     make_view = ViewMaker(Preprocessing(32), T, T_PRIME)
-    pretraining = Pretraining(method, make_view, False, "lars", 0.1, 1e-6, 0, 0, tmp_path)
+    pretraining = Pretraining(method, make_view, False, Optimization(1, "lars", 0.1, 1e-6, 0), 0, tmp_path)
     trainer = L.Trainer(
         max_epochs=1, accumulate_grad_batches=accumulate, logger=False, enable_progress_bar=False,
         enable_checkpointing=False, enable_model_summary=False, accelerator="cpu",

@@ -27,9 +27,9 @@ from kneessl.methods import MethodName
 from kneessl.model.model import PlaneModel, load_model
 from kneessl.model.predict import forward_pass, whole_clip
 from kneessl.progress import progress
+from kneessl.settings import require_positive
 from kneessl.training.fit import watched
 from kneessl.training.machine import LightningPrecision, Precision, describe_machine, lightning_precision, peak_memory
-from kneessl.training.runs import require_positive
 from kneessl.training.stopwatch import Clock, Measured, Stopwatch, Timing
 from kneessl.views.preprocess import Preprocessing
 

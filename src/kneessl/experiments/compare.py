@@ -30,7 +30,8 @@ from kneessl.methods import METHODS
 from kneessl.report.comparison_page import write_comparison_page
 from kneessl.report.comparison_table import terminal_table, write_comparison_csv
 from kneessl.report.describe import data_note
-from kneessl.training.runs import open_run, plain, require_positive
+from kneessl.settings import require_positive
+from kneessl.training.runs import open_run, plain
 
 SUPERVISED: dict[str, str] = {
     "supervised": "resnet18",

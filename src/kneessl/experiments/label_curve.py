@@ -19,14 +19,15 @@ from kneessl.evaluation.probe import enough_to_probe
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.experiments.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, predictions, run_all
 from kneessl.files import write_text
-from kneessl.finetuning.finetune import adapt, chosen_network, read_start, start_classifier
-from kneessl.finetuning.recipes import OF_RECIPE, Recipe
+from kneessl.finetuning.recipes import OF_RECIPE, Recipe, adapt
+from kneessl.finetuning.start import chosen_network, read_start, start_classifier
 from kneessl.model.labels import FEWEST as FEWEST_OF_A_CLASS
 from kneessl.model.labels import label_subset, labelled_exams
 from kneessl.report.describe import data_note
 from kneessl.report.label_curve_page import write_label_curve_page, write_label_curve_png
 from kneessl.report.label_curve_table import label_curve_table, write_label_curve_csv
-from kneessl.training.runs import open_run, plain, require_positive
+from kneessl.settings import require_positive
+from kneessl.training.runs import open_run, plain
 
 RANDOM = "random"
 """The arm that starts from random weights, with which the others are compared."""
@@ -194,7 +195,7 @@ def check_starts(starts: Mapping[str, Words], values: jsonargparse.Namespace) ->
             continue
         path = Path(start[1])
         run, file = (path, None) if start[0] == "--from" else (None, path)
-        record = read_start(run, None)
+        record = read_start(run)
         if chosen_network(values.network, values.head, values.frozen, record) != network:
             raise UserError(
                 f"{path} is of network {record['network']}, and random weights are of {network}; a label curve "

@@ -41,15 +41,15 @@ from kneessl.experiments.jobs import (
     run_all,
 )
 from kneessl.files import write_text
-from kneessl.finetuning.finetune import adapt
-from kneessl.finetuning.recipes import OF_RECIPE, Balance
+from kneessl.finetuning.recipes import OF_RECIPE, Balance, adapt
 from kneessl.methods import METHODS, MethodName, make_method
 from kneessl.model.labels import FEWEST
 from kneessl.model.locked import WEIGHTS
 from kneessl.report.describe import data_note
 from kneessl.report.prevalence_page import write_prevalence_page, write_prevalence_png
 from kneessl.report.prevalence_table import prevalence_table, write_prevalence_csv
-from kneessl.training.runs import open_run, plain, require_positive
+from kneessl.settings import require_positive
+from kneessl.training.runs import open_run, plain
 
 PREVALENCES = (BALANCED, 0.184, 0.05, 0.01)
 """By default; 18.4 % is MRNet's, 208 ACL tears in 1,130 exams."""

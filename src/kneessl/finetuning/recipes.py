@@ -1,18 +1,20 @@
 """How each network is trained, as its authors published it: rate, epochs, balance of classes, random changes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kneessl.classifier.classifier import NetworkName
+from kneessl.errors import UserError
 from kneessl.finetuning.mrnet import class_weights, shift_turn_flip
 from kneessl.nets.alexnet import SMALLEST_SIDE
+from kneessl.settings import require_positive
 
 Balance = Literal["none", "oversample", "weights"]
 Schedule = Literal["constant", "step", "cosine", "plateau"]
@@ -36,7 +38,7 @@ def inverse_frequency(labels: np.ndarray) -> tuple[float, float]:
     return len(labels) / (2 * negatives), len(labels) / (2 * positives)
 
 
-def as_it_is(slices: Tensor, generator: torch.Generator) -> Tensor:
+def unchanged(slices: Tensor, generator: torch.Generator) -> Tensor:
     """No random change."""
     return slices
 
@@ -97,7 +99,7 @@ class Recipe:
     balance: Balance = "none"
     weights: Callable[[np.ndarray], tuple[float, float]] = inverse_frequency
     focal: float = 0.0
-    change: Callable[[Tensor, torch.Generator], Tensor] = as_it_is
+    change: Callable[[Tensor, torch.Generator], Tensor] = unchanged
     schedule: Schedule = "constant"
     layer_decay: float = 1.0
     freeze_bn: bool = False
@@ -140,3 +142,33 @@ RECIPES: dict[NetworkName, Recipe] = {
     "sslm": SSLM,
     "sslm_linear": THESIS,
 }
+
+
+def adapt(network: NetworkName, given: Mapping[str, Any], size: int, tasks: int) -> Recipe:
+    """The recipe of a network, with what is `given` (not None) in place of its own.
+
+    Raises:
+        UserError: a setting is out of its range for this network, or for so many tasks.
+    """
+    asked = {k: v for k, v in given.items() if v is not None}
+    require_positive(asked, *asked.keys() & {"slices", "epochs", "batch", "lr", "layer_decay"})
+    recipe = replace(RECIPES[network], **asked)
+    if recipe.slices == 1:
+        raise UserError("slices is 1; batch normalisation needs at least 2, since a batch may be one exam")
+    if recipe.slices is None and recipe.batch > 1:
+        raise UserError(
+            f"batch is {recipe.batch}, but {network} takes all slices of an exam, so one exam; give --slices"
+        )
+    if size < recipe.smallest:
+        raise UserError(f"size is {size}; network {network} needs slices of at least {recipe.smallest} pixels")
+    if recipe.layer_decay > 1:
+        raise UserError(f"layer_decay is {recipe.layer_decay}; it is a factor above 0 and up to 1")
+    if not 0 <= recipe.ema < 1:
+        raise UserError(f"ema is {recipe.ema}; it is the share that the average keeps at a step, from 0 to below 1")
+    if not 0 <= recipe.focal <= 10:
+        raise UserError(f"focal is {recipe.focal}; it is the focal loss's exponent, from 0 to 10")
+    if recipe.balance == "oversample" and tasks > 1:
+        if "balance" in asked:
+            raise UserError(f"balance oversample evens the classes of one task, not of {tasks}; take --balance weights")
+        recipe = replace(recipe, balance="weights")
+    return recipe

@@ -1,13 +1,15 @@
 """The methods by name: how each is built, and over what it pools unless told otherwise.
 
 May import only `nets` and `views`. Begin with `method.py`.
+
+A new method is a file of its own in this folder and an entry of `METHODS`; nothing else has to name it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kneessl.errors import UserError
 from kneessl.methods.barlow_twins import BarlowTwins
@@ -15,7 +17,7 @@ from kneessl.methods.byol import BYOL
 from kneessl.methods.dino import DINO
 from kneessl.methods.jigsaw import Jigsaw
 from kneessl.methods.manna2022 import Manna2022
-from kneessl.methods.method import Encoder, Method, Outcome
+from kneessl.methods.method import Encoder, Method, MethodSettings, Outcome
 from kneessl.methods.moco import MoCo
 from kneessl.methods.puzzle_contrast import MoCoV2Jigsaw, SimCLRJigsaw
 from kneessl.methods.rotation import Rotation
@@ -29,18 +31,12 @@ from kneessl.nets.encoder import ClipEncoder, Pool
 from kneessl.nets.sslm import SSLMEncoder
 from kneessl.nets.weights import load_weights
 
-__all__ = ["METHODS", "Encoder", "Method", "MethodName", "Outcome", "Recipe", "make_method", "with_queue"]
-
-MethodName = Literal[
-    "byolmed2d", "byol", "simclr", "moco_v1", "moco_v2", "barlow_twins", "jigsaw", "rotation", "sslm", "manna2022",
-    "simclr_jigsaw", "moco_v2_jigsaw", "simsiam", "vicreg", "dino", "spark",
-]  # fmt: skip
-Settings = Mapping[str, int | float]
+__all__ = ["METHODS", "Encoder", "Method", "MethodName", "MethodSettings", "MethodSpec", "Outcome", "make_method"]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a method is built.
+class MethodSpec:
+    """What a method's name stands for.
 
     Args:
         build: The method's class: encoder first, then its settings by name.
@@ -50,19 +46,23 @@ class Recipe:
         network: The encoder's name, by which a classifier is built around it.
     """
 
-    build: Callable[..., Method]
+    build: type[Method]
     pools: tuple[Pool, ...] = ("none", "max", "mean")
-    defaults: Settings = field(default_factory=dict)
+    defaults: MethodSettings = field(default_factory=dict)
     network: str = "resnet18"
 
     def settings(self) -> dict[str, int | float]:
         """Every setting that the method takes, with its default."""
         return parameters(ENCODERS[self.network]) | parameters(self.build) | dict(self.defaults)
 
+    def adapt(self, given: MethodSettings, samples: int, processes: int = 1) -> MethodSettings:
+        """The settings asked for, checked and adapted to a training: see `Method.adapt_settings`."""
+        return self.build.adapt_settings(given, self.settings(), samples, processes)
+
     @property
     def two_views(self) -> bool:
         """Whether it learns from the views T and T' and nothing else."""
-        return getattr(self.build, "inputs", None) is Method.inputs
+        return self.build.inputs is Method.inputs
 
 
 def parameters(build: Callable[..., Any]) -> dict[str, int | float]:
@@ -95,28 +95,38 @@ ENCODERS: dict[str, Callable[..., Any]] = {
 SINGLE: tuple[Pool, ...] = ("none",)
 """For methods that take slices apart, so that there is no clip to pool over."""
 
-METHODS: dict[MethodName, Recipe] = {
-    "byolmed2d": Recipe(BYOL, pools=("max", "mean", "none")),
-    "byol": Recipe(BYOL),
-    "simclr": Recipe(SimCLR),
-    "moco_v1": Recipe(MoCo, defaults={"temperature": 0.07, "mlp": False}),
-    "moco_v2": Recipe(MoCo),
-    "barlow_twins": Recipe(BarlowTwins),
-    "jigsaw": Recipe(Jigsaw, pools=SINGLE),
-    "rotation": Recipe(Rotation, pools=SINGLE),
-    "sslm": Recipe(SSLM, pools=SINGLE, network="sslm"),
-    "manna2022": Recipe(Manna2022, pools=SINGLE),
-    "simclr_jigsaw": Recipe(SimCLRJigsaw, pools=SINGLE),
-    "moco_v2_jigsaw": Recipe(MoCoV2Jigsaw, pools=SINGLE),
-    "simsiam": Recipe(SimSiam),
-    "vicreg": Recipe(VICReg),
-    "dino": Recipe(DINO),
-    "spark": Recipe(SparK, pools=SINGLE),
+METHODS: dict[str, MethodSpec] = {
+    "byolmed2d": MethodSpec(BYOL, pools=("max", "mean", "none")),
+    "byol": MethodSpec(BYOL),
+    "simclr": MethodSpec(SimCLR),
+    "moco_v1": MethodSpec(MoCo, defaults={"temperature": 0.07, "mlp": False}),
+    "moco_v2": MethodSpec(MoCo),
+    "barlow_twins": MethodSpec(BarlowTwins),
+    "jigsaw": MethodSpec(Jigsaw, pools=SINGLE),
+    "rotation": MethodSpec(Rotation, pools=SINGLE),
+    "sslm": MethodSpec(SSLM, pools=SINGLE, network="sslm"),
+    "manna2022": MethodSpec(Manna2022, pools=SINGLE),
+    "simclr_jigsaw": MethodSpec(SimCLRJigsaw, pools=SINGLE),
+    "moco_v2_jigsaw": MethodSpec(MoCoV2Jigsaw, pools=SINGLE),
+    "simsiam": MethodSpec(SimSiam),
+    "vicreg": MethodSpec(VICReg),
+    "dino": MethodSpec(DINO),
+    "spark": MethodSpec(SparK, pools=SINGLE),
 }
+"""Every method; the command line, comparisons and tests read this table."""
+
+if TYPE_CHECKING:
+    MethodName: TypeAlias = str
+else:
+    MethodName = Literal[tuple(METHODS)]  # what the command line lets choose from
 
 
 def make_method(
-    name: MethodName, pool: Pool | None, given: Settings, weights: Path | None = None, network: str | None = None
+    name: MethodName,
+    pool: Pool | None,
+    given: MethodSettings,
+    weights: Path | None = None,
+    network: str | None = None,
 ) -> Method:
     """Build a method with random weights (from PyTorch's global generator), the encoder's drawn first.
 
@@ -130,32 +140,27 @@ def make_method(
     Raises:
         UserError: the method does not pool so, has no such setting, or it is out of its range.
     """
-    recipe = METHODS[name]
-    known = recipe.settings()
+    spec = METHODS[name]
+    known = spec.settings()
     for key, value in given.items():
         if key not in known:
             raise UserError(f"method {name} has no setting {key}; it has {', '.join(known) or 'none'}")
         if not isinstance(value, int | float) or not value >= 0:
             raise UserError(f"settings.{key} is {value}; it must be a number, 0 or more")
-    if pool is not None and pool not in recipe.pools:
+    if pool is not None and pool not in spec.pools:
         raise UserError(f"method {name} works on single slices; leave out --pool {pool}")
-    make_encoder, chosen = ENCODERS[network or recipe.network], known | dict(given)
+    make_encoder, chosen = ENCODERS[network or spec.network], known | dict(given)
     of_encoder = {key: chosen.pop(key) for key in parameters(make_encoder)}
-    encoder = make_encoder(pool or recipe.pools[0], **of_encoder)
+    encoder = make_encoder(pool or spec.pools[0], **of_encoder)
     if weights is not None:
         print(load_weights(encoder.trunk, weights))
-    return recipe.build(encoder, **chosen)
+    return spec.build(encoder, **chosen)
 
 
-def with_queue(method: MethodName, settings: dict[str, int | float], samples: int) -> dict[str, int | float]:
-    """The settings, with a queue that holds at most half of an epoch's samples where none is asked for.
-
-    Raises:
-        UserError: the queue asked for holds as many keys as there are samples, so that each would meet itself.
-    """
-    queue = METHODS[method].settings().get("queue")
-    if queue is None:
-        return settings
-    if settings.get("queue", 0) >= samples:
-        raise UserError(f"settings.queue is {settings['queue']}; it must stay below the {samples} samples of an epoch")
-    return {"queue": max(1, min(int(queue), samples // 2))} | settings
+def settings_help() -> str:
+    """Every method's own settings with their defaults, a line for each method that has some."""
+    lines = []
+    for name, spec in METHODS.items():
+        values = [f"{key} {int(v) if isinstance(v, bool) else v}" for key, v in spec.settings().items()]
+        lines += [f"{name}: {', '.join(values)}"] if values else []
+    return "\n".join(lines)

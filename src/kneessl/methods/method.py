@@ -1,11 +1,15 @@
 """What pre-training asks of a method, and what a method answers."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kneessl.views.inputs import ViewMaker
+
+MethodSettings = Mapping[str, int | float]
+"""A method's own settings, by name."""
 
 
 class Encoder(Protocol):
@@ -40,6 +44,26 @@ class Method(nn.Module):
 
     encoder: Any
     """An `Encoder`, which is an `nn.Module` too."""
+
+    @classmethod
+    def adapt_settings(
+        cls, given: MethodSettings, defaults: MethodSettings, samples: int, processes: int
+    ) -> MethodSettings:
+        """Check the settings asked for against the training, and set what depends on it.
+
+        Args:
+            given: What was asked for.
+            defaults: What holds otherwise.
+            samples: Clips in an epoch; slices, where the encoder does not pool.
+            processes: Processes that share every batch.
+
+        Returns:
+            `given`, with settings that differ from their defaults in such a training.
+
+        Raises:
+            UserError: a setting that does not go with such a training.
+        """
+        return given
 
     def inputs(self, clips: Tensor, make: ViewMaker, generator: torch.Generator) -> tuple[Tensor, ...]:
         """uint8 `(B, S, 256, 256)` -> what `forward` takes: the views T and T', unless a method wants something else.

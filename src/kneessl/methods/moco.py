@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kneessl import objectives
 from kneessl.errors import UserError
-from kneessl.methods.method import Encoder, Method, Outcome
+from kneessl.methods.method import Encoder, Method, MethodSettings, Outcome
 from kneessl.methods.settings import require_positive, require_share, require_whole
 from kneessl.nets import heads
 from kneessl.nets.momentum import Queue, ema_update
@@ -55,6 +55,22 @@ class MoCo(Method):
         self.target = deepcopy(nn.Sequential(self.encoder, self.projector)).requires_grad_(False)
         self.queue = Queue(dim, queue)
         self.momentum, self.temperature, self.split_bn = momentum, temperature, split_bn
+
+    @classmethod
+    def adapt_settings(
+        cls, given: MethodSettings, defaults: MethodSettings, samples: int, processes: int
+    ) -> MethodSettings:
+        """The queue holds at most half of an epoch's samples where none is asked for.
+
+        Raises:
+            UserError: the queue asked for holds as many keys as there are samples, so that each would meet itself; or
+                `split_bn` with several processes.
+        """
+        if processes > 1 and given.get("split_bn", 1) > 1:
+            raise UserError("settings.split_bn imitates several GPUs on one; leave it out with several processes")
+        if given.get("queue", 0) >= samples:
+            raise UserError(f"settings.queue is {given['queue']}; it must stay below the {samples} samples of an epoch")
+        return {"queue": max(1, min(int(defaults["queue"]), samples // 2))} | dict(given)
 
     def forward(self, view1: Tensor, view2: Tensor) -> Outcome:
         """Views `(B, S, H, W)` twice -> the loss (thesis, 2.4), queries and keys; the keys join the queue."""

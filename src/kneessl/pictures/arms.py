@@ -1,10 +1,9 @@
 """The two arms: a method that sees no labels, and a supervised network, from the same start on the same images."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -14,12 +13,12 @@ from kneessl.classifier.heads import MaxHead
 from kneessl.errors import UserError
 from kneessl.finetuning.recipes import Recipe
 from kneessl.finetuning.tuning import FineTuning
-from kneessl.methods import METHODS, MethodName, make_method, with_queue
+from kneessl.methods import METHODS, MethodSettings, make_method
 from kneessl.nets.encoder import FEATURES, ClipEncoder
 from kneessl.pictures.cifar10 import Pictures
-from kneessl.training.optimizers import OPTIMIZERS, OptimizerName
-from kneessl.training.pretrain import Pretraining
-from kneessl.training.runs import require_positive
+from kneessl.settings import require_positive
+from kneessl.training.optimizers import OPTIMIZERS, Optimization, OptimizerName
+from kneessl.training.pretraining import Pretraining
 from kneessl.views.augment import View
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.preprocess import Preprocessing
@@ -59,10 +58,13 @@ class Training:
     view2: View = field(default_factory=lambda: DISTORTED)
 
     def __post_init__(self) -> None:
-        require_positive(asdict(self), "epochs", "batch", "lr")
-        for name, low, high in (("warmup_epochs", 0, self.epochs - 1), ("weight_decay", 0, 1)):
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
+        require_positive(vars(self), "batch")
+        _ = self.optimization  # which checks what is its own
+
+    @property
+    def optimization(self) -> Optimization:
+        """How weights are moved."""
+        return Optimization(self.epochs, self.optimizer, self.lr, self.weight_decay, self.warmup_epochs)
 
 
 class Arm(NamedTuple):
@@ -76,7 +78,7 @@ class Arm(NamedTuple):
 
 def require_arm(name: str) -> None:
     """Raise a user error unless there is such an arm."""
-    known = [method for method, recipe in METHODS.items() if recipe.two_views]
+    known = [method for method, spec in METHODS.items() if spec.two_views]
     if name != SUPERVISED and name not in known:
         raise UserError(f"method is {name}; pictures are learnt from by {', '.join(known)}, or {SUPERVISED}")
 
@@ -84,7 +86,7 @@ def require_arm(name: str) -> None:
 def make_arm(
     name: str,
     training: Training,
-    settings: Mapping[str, int | float],
+    settings: MethodSettings,
     train: Pictures,
     classes: int,
     seed: int,
@@ -106,14 +108,9 @@ def make_arm(
     """
     torch.manual_seed(seed)
     if name != SUPERVISED:
-        chosen = with_queue(cast(MethodName, name), dict(settings), len(train))
-        built = make_method(cast(MethodName, name), "none", chosen, network=NETWORK)
+        method = make_method(name, "none", METHODS[name].adapt(settings, len(train)), network=NETWORK)
         views = ViewMaker(CIFAR, training.view1, training.view2)
-        module = Pretraining(
-            built, views, False, training.optimizer, training.lr, training.weight_decay, training.warmup_epochs, seed,
-            out,
-        )  # fmt: skip
-        return Arm(module, built.encoder, None)
+        return Arm(Pretraining(method, views, False, training.optimization, seed, out), method.encoder, None)
     encoder = ClipEncoder("none", "cifar")
     classifier = Classifier(encoder, MaxHead(FEATURES, classes))
     recipe = Recipe(

@@ -23,8 +23,9 @@ from kneessl.report.grid_figures import write_png
 from kneessl.report.grid_page import write_grid_page
 from kneessl.report.grid_table import grid_table, write_grid_csv
 from kneessl.report.grid_verdict import verdicts
+from kneessl.settings import require_positive
 from kneessl.training.machine import Precision
-from kneessl.training.runs import open_run, plain, require_positive
+from kneessl.training.runs import open_run, plain
 
 RATIOS = (BALANCED, 0.1, 0.01)
 Arms = Literal["both", "method", "supervised"]

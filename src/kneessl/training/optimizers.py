@@ -2,13 +2,44 @@
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from kneessl.errors import UserError
+from kneessl.settings import require_not_negative, require_positive
+
 OptimizerName = Literal["lars", "adamw", "sgd"]
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How weights are moved in a training: optimiser, and a rate that rises linearly and falls along a cosine.
+
+    Args:
+        epochs: Passes over the data.
+        optimizer: Which.
+        lr: Highest learning rate.
+        weight_decay: Of weight matrices; biases and batch norm are never decayed.
+        warmup_epochs: Epochs over which the rate rises, fewer than all.
+    """
+
+    epochs: int
+    optimizer: OptimizerName
+    lr: float
+    weight_decay: float
+    warmup_epochs: int
+
+    def __post_init__(self) -> None:
+        require_positive(vars(self), "epochs", "lr")
+        require_not_negative(vars(self), "weight_decay")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise UserError(
+                f"warmup_epochs is {self.warmup_epochs}; it must be from 0 to {self.epochs - 1}, below epochs"
+            )
 
 
 class LARS(torch.optim.Optimizer):

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -21,9 +20,15 @@ from kneessl.views.preprocess import Preprocessing
 
 LAST = Path("checkpoints", "last.ckpt")
 """In a run folder: what a run goes on from."""
+CONFIG = "config.yaml"
+"""In a run folder: what was asked for."""
+MADE_BY = "# kneessl "
+"""Begins the first line of `config.yaml`, and the version follows: a comment, so that the file is still a --config."""
 
 
-def open_run(out: Path, settings: Mapping[str, Any], resume: bool, first: bool = True) -> Path | None:
+def open_run(
+    out: Path, settings: Mapping[str, Any], resume: bool, first: bool = True, defaults: Mapping[str, Any] | None = None
+) -> Path | None:
     """Make the run folder, or go on with one.
 
     Args:
@@ -31,6 +36,8 @@ def open_run(out: Path, settings: Mapping[str, Any], resume: bool, first: bool =
         settings: What was asked for; written to `config.yaml`, and must be the same again on resuming.
         resume: Continue from the last checkpoint, if there is one.
         first: Of the processes that train together, the first makes the folder; the others find it made, or not yet.
+        defaults: Of the settings. An older version's run lacks the options that it did not have: those count as asked
+            for by their defaults, groups of settings (a view) option by option.
 
     Returns:
         The checkpoint to continue from, or None for a new run.
@@ -39,26 +46,26 @@ def open_run(out: Path, settings: Mapping[str, Any], resume: bool, first: bool =
         UserError: the folder is in use and `resume` is off, or the settings differ from the run's.
     """
     if first:
-        _claim(out, settings, resume)
+        _claim(out, plain(settings), plain(defaults or {}), resume)
     checkpoint = out / LAST
     return checkpoint if checkpoint.is_file() else None
 
 
-def _claim(out: Path, settings: Mapping[str, Any], resume: bool) -> None:
+def _claim(out: Path, settings: Mapping[str, Any], defaults: Mapping[str, Any], resume: bool) -> None:
     """See that the folder is free for this run, or is this run's, and write `config.yaml`."""
-    config = yaml.safe_dump(plain(settings), sort_keys=False)
-    path = out / "config.yaml"
+    config = f"{MADE_BY}{version('kneessl')}\n{yaml.safe_dump(settings, sort_keys=False)}"
+    path = out / CONFIG
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder for the run")
     if path.is_file():
         if not resume:
             raise UserError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
-        before, now = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(config)
+        before, now = completed(read_config(out), defaults), yaml.safe_load(config)
         differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         if differing:
             raise UserError(
                 f"{path} has other settings than now asked for ({', '.join(differing)}); "
-                "a run resumes only as it began, so use the same settings or another --out"
+                f"a run resumes only as it began{_begun_by(path)}, so use the same settings or another --out"
             )
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and holds no run; choose another --out")
@@ -66,11 +73,18 @@ def _claim(out: Path, settings: Mapping[str, Any], resume: bool) -> None:
         write_text(path, config)
 
 
-def require_positive(settings: Mapping[str, Any], *names: str) -> None:
-    """Raise a user error for the first of these settings that is not above 0."""
-    for name in names:
-        if not 0 < settings[name] < math.inf:  # also where it is not a number
-            raise UserError(f"{name} is {settings[name]}; it must be above 0")
+def _begun_by(config: Path) -> str:
+    """Which version of kneessl wrote a `config.yaml`, in words, where it was another than this."""
+    first, this = config.read_text(encoding="utf-8").partition("\n")[0], version("kneessl")
+    writer = first.removeprefix(MADE_BY) if first.startswith(MADE_BY) else "of an earlier version"
+    return "" if writer == this else f" (by kneessl {writer}; this is {this})"
+
+
+def completed(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, and from `defaults` what they lack, in groups of settings too."""
+    both = {**defaults, **settings}
+    groups = {k for k, v in both.items() if isinstance(v, Mapping) and isinstance(defaults.get(k), Mapping)}
+    return {k: completed(v, defaults[k]) if k in groups else v for k, v in both.items()}
 
 
 def plain(value: Any) -> Any:
@@ -121,7 +135,7 @@ def read_record(run: Path) -> dict[str, Any]:
 
 def read_config(run: Path) -> dict[str, Any]:
     """The settings of a run, from its `config.yaml`; none where a model travels without it."""
-    path = run / "config.yaml"
+    path = run / CONFIG
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

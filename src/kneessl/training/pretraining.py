@@ -1,0 +1,118 @@
+"""The Lightning module that trains any method on clips that nobody labelled."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from tqdm import tqdm
+
+from kneessl.distributed import gather, global_rows
+from kneessl.evaluation.collapse import alignment, collapse_warning, effective_rank, feature_std, uniformity
+from kneessl.methods import Method
+from kneessl.nets.encoder import save_weights
+from kneessl.training.fit import seeded
+from kneessl.training.optimizers import Optimization, make_optimizer, warmup_cosine
+from kneessl.training.probing import Probe
+from kneessl.views.inputs import ViewMaker
+
+WATCHED = 1024
+"""Projections kept for the collapse watch: the last ones of an epoch."""
+
+
+class Pretraining(L.LightningModule):
+    """Trains a method: views on the device, loss, EMA after each optimiser step, collapse watch each epoch.
+
+    Args:
+        method: Is trained.
+        make_view: Makes its views.
+        by_slice: Every slice of a clip is a clip of its own.
+        optimization: How its weights are moved.
+        seed: Of every draw.
+        out: Run folder; the encoder is saved there beside every checkpoint.
+        probe: Reads the encoder's frozen features after some epochs.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        make_view: ViewMaker,
+        by_slice: bool,
+        optimization: Optimization,
+        seed: int,
+        out: Path,
+        probe: Probe | None = None,
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.make_view, self.by_slice = make_view, by_slice
+        self.optimization = optimization
+        self.seed, self.out, self.probe = seed, out, probe
+        self.watched: list[tuple[Tensor, Tensor | None]] = []
+        self.warned = False
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        """uint8 clips `(B, S, 256, 256)` -> loss."""
+        return self.loss(*self.prepare(batch, batch_idx))
+
+    def prepare(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, ...]:
+        """Clips -> what the method takes, such as two views; they depend on seed, epoch and batch alone."""
+        clips, _, _ = batch
+        if self.by_slice:  # without pooling, a slice is a clip of one
+            clips = clips.flatten(0, 1)[:, None]
+        generator = seeded(self.seed, self.current_epoch, batch_idx)
+        with torch.autocast(clips.device.type, enabled=False):
+            return self.method.inputs(clips, self.make_view, generator)
+
+    def loss(self, *inputs: Tensor) -> Tensor:
+        """The method's, of what `prepare` made; its embeddings are kept for the collapse watch."""
+        loss, embeddings, partners = self.method(*inputs)
+        self.watched.append((embeddings, partners))
+        if sum(global_rows(len(e)) for e, _ in self.watched[1:]) >= WATCHED:
+            self.watched.pop(0)
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """After a real optimiser step, never after a mere micro-batch, the method follows up."""
+        super().optimizer_step(*args, **kwargs)
+        self.after_step()
+
+    def after_step(self) -> None:
+        """What the method does once its weights have moved."""
+        self.method.after_step(self.trainer.global_step / self.trainer.estimated_stepping_batches)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimiser with warm-up and cosine, stepped with the optimiser."""
+        wanted, steps = self.optimization, int(self.trainer.estimated_stepping_batches)
+        optimizer = make_optimizer(wanted.optimizer, self, wanted.lr, wanted.weight_decay)
+        warmup = round(steps * wanted.warmup_epochs / wanted.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: warmup_cosine(k, steps, warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def epoch_facts(self) -> dict[str, float]:
+        """Collapse watch over the epoch's last embeddings, of all processes; the first one probes, where asked to."""
+        features = gather(torch.cat([e for e, _ in self.watched]).float())
+        partners = [p for _, p in self.watched if p is not None]
+        self.watched = []
+        facts = {
+            "feature_std": feature_std(features),
+            "effective_rank": effective_rank(features),
+            "uniformity": uniformity(features),
+        }
+        if partners:
+            facts["alignment"] = alignment(features, gather(torch.cat(partners)))
+        if self.probe is not None and self.trainer.is_global_zero:
+            facts |= self.probe(self.method.encoder, self.current_epoch + 1)
+        warning = collapse_warning(facts["feature_std"], facts["effective_rank"])
+        if warning and not self.warned and self.trainer.is_global_zero:
+            tqdm.write(f"warning: epoch {self.current_epoch + 1}: {warning}", file=sys.stderr)
+        self.warned = warning is not None
+        return facts
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave a usable encoder beside every checkpoint."""
+        if self.trainer.is_global_zero:
+            save_weights(self.method.encoder.trunk, self.out / "encoder.safetensors")
