@@ -21,6 +21,8 @@ from kneessl.progress import progress
 
 Plane = Literal["sagittal", "coronal", "axial"]
 Split = Literal["train", "valid", "test"]
+Weighting = Literal["T1", "PD", "T2", "T2*", "unknown"]
+"""What an MR series shows bright."""
 PLANES: tuple[Plane, ...] = get_args(Plane)
 SPLITS: tuple[Split, ...] = get_args(Split)
 SIDE = 256

@@ -12,13 +12,12 @@ from typing import Any
 from tqdm import tqdm
 
 from kneessl.errors import UserError
-from kneessl.exams.folder import Plane
+from kneessl.exams.folder import Plane, Weighting
 from kneessl.files import occupied, replacing
 from kneessl.progress import progress
 from kneessl.reader.answer.assess import Assessor
 from kneessl.reader.answer_folder import REPORT, RESULT, record, write_answer
 from kneessl.reader.intake.intake import files_of
-from kneessl.sources.dicom.contrast import Weighting
 from kneessl.sources.dicom.laterality import SIDES
 from kneessl.sources.dicom.series import Knee
 from kneessl.sources.exam import DEFAULT_ECHO_MS

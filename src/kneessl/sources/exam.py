@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kneessl.errors import UserError
-from kneessl.exams.folder import Plane, Split
-from kneessl.sources.dicom.contrast import Weighting
+from kneessl.exams.folder import Plane, Split, Weighting
 from kneessl.sources.volume import directions_of
 
 DEFAULT_ECHO_MS = 30.0

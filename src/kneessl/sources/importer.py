@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kneessl.errors import UserError
-from kneessl.exams.folder import Plane, Provenance, Split, write_labels, write_provenance, write_series
+from kneessl.exams.folder import Plane, Provenance, Split, Weighting, write_labels, write_provenance, write_series
 from kneessl.files import new_folder
 from kneessl.progress import progress
 from kneessl.sources.bare_npy import npy_exams, npy_files
-from kneessl.sources.dicom.contrast import Weighting
 from kneessl.sources.dicom.exams import any_files, dicom_exams
 from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings
 from kneessl.sources.files import SourceFile, source_files

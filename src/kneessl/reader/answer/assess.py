@@ -9,7 +9,7 @@ import numpy as np
 
 from kneessl import __version__
 from kneessl.errors import UserError
-from kneessl.exams.folder import SIDE, Plane
+from kneessl.exams.folder import SIDE, Plane, Weighting
 from kneessl.explain.reading import Reading, read_series
 from kneessl.model.locked import plane_folders
 from kneessl.model.model import Model, load_model
@@ -17,7 +17,6 @@ from kneessl.model.predict import predict_task
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, Flag, ModelFacts, PlaneSeen
 from kneessl.reader.answer.evidence import Evidence, evidence_of, key_slices
 from kneessl.reader.answer.quality import quality_flags
-from kneessl.sources.dicom.contrast import Weighting
 from kneessl.sources.dicom.image import read_headers
 from kneessl.sources.dicom.series import Knee, Prepared, SeriesFacts, find_knees
 from kneessl.sources.exam import DEFAULT_ECHO_MS

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kneessl.exams.folder import PLANES, Plane
-from kneessl.sources.dicom.contrast import Weighting
+from kneessl.exams.folder import PLANES, Plane, Weighting
 from kneessl.sources.dicom.stack import DicomSeries
 
 

@@ -7,12 +7,10 @@ RSNA 2026 challenge parts T1 from the rest at a TR of 800 or 900 ms, and PD from
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
+from kneessl.exams.folder import Weighting
 from kneessl.sources.dicom.header import Acquisition
 from kneessl.sources.dicom.image import Image
-
-Weighting = Literal["T1", "PD", "T2", "T2*", "unknown"]
 
 SHORT_TR_MS = 900.0
 """Spin echo: a shorter TR is T1 (T1 at 3 T has up to 850 ms; three-dimensional PD begins at 900 ms)."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kneessl.errors import UserError
-from kneessl.exams.folder import Plane
+from kneessl.exams.folder import Plane, Weighting
 from kneessl.sources.dicom.choice import Choice, Family, Wanted, choose, milliseconds
-from kneessl.sources.dicom.contrast import Weighting, contrast_of
+from kneessl.sources.dicom.contrast import contrast_of
 from kneessl.sources.dicom.image import Image
 from kneessl.sources.dicom.laterality import UNKNOWN, Placed, Side, sides
 from kneessl.sources.dicom.stack import DicomSeries, Prepared, name_of, obliquity_deg, ordered, plane_of
