@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.page_head import headed
 from PIL import Image
 
 from kneessl.evaluation.decisions import NEVER, OperatingPoints, lock
@@ -56,7 +57,8 @@ def content(**changes):
 @pytest.fixture
 def write(tmp_path, parse):
     def write(**changes):
-        write_answer_page(tmp_path / "report.html", **content(**changes))
+        head, rest = headed(content(**changes))
+        write_answer_page(tmp_path / "report.html", head, **rest)
         html = (tmp_path / "report.html").read_text(encoding="utf-8")
         page = parse(html)
         assert page.open == []

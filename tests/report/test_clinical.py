@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.page_head import headed
 from PIL import Image
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
@@ -86,7 +87,8 @@ def content(**changes):
 @pytest.fixture
 def write(tmp_path, parse):
     def write(**changes):
-        write_evaluation_page(tmp_path / "report.html", **content(**{"curves": [], "views": []} | changes))
+        head, rest = headed(content(**{"curves": [], "views": []} | changes))
+        write_evaluation_page(tmp_path / "report.html", head, **rest)
         html = (tmp_path / "report.html").read_text(encoding="utf-8")
         page = parse(html)
         assert page.open == []
@@ -98,7 +100,8 @@ def write(tmp_path, parse):
 @pytest.fixture(scope="module")
 def whole_html(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_evaluation_page(path, **content())
+    head, rest = headed(content())
+    write_evaluation_page(path, head, **rest)
     return path.read_text(encoding="utf-8")
 
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.page_head import headed
 
 from kneessl.evaluation import ComparedArm, compare_arms, ranked
 from kneessl.report.comparison_page import write_comparison_page
 from kneessl.report.comparison_table import terminal_table, write_comparison_csv
+from kneessl.report.page import PageHead
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
 N = 50
@@ -62,7 +64,8 @@ def write(tmp_path, parse):
             "task": "acl",
             "plane": "sagittal",
         } | changes
-        write_comparison_page(tmp_path / "page.html", rows=compare_arms(arms), arms=arms, **content)
+        head, rest = headed(content)
+        write_comparison_page(tmp_path / "page.html", head, rows=compare_arms(arms), arms=arms, **rest)
         html = (tmp_path / "page.html").read_text(encoding="utf-8")
         page = parse(html)
         assert page.open == []
@@ -323,9 +326,6 @@ def test_same_input_same_bytes_and_a_failure_leaves_the_old_page(write, tmp_path
     html, _ = write(some_arms())
     assert write(some_arms())[0] == html
     with pytest.raises(KeyError):
-        write_comparison_page(
-            tmp_path / "page.html", title="", lead="", data_note="", facts=[], rows=compare_arms(some_arms()), arms=[],
-            settings={}, commands=[], task="", plane="",
-        )  # fmt: skip
+        write_comparison_page(tmp_path / "page.html", PageHead(""), rows=compare_arms(some_arms()), arms=[])
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == html
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

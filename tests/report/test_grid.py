@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers.page_head import headed
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -66,7 +67,8 @@ def write(tmp_path, parse):
             "facts": [("seeds", "3")], "classes": CLASSES, "reference": "supervised", "elsewhere": "other pictures",
             "settings": {"simclr": {"epochs": 6}, "supervised": {}}, "commands": ["kneessl imbalance-grid cifar"],
         } | changes  # fmt: skip
-        write_grid_page(tmp_path / "page.html", rows=rows, **content)
+        head, rest = headed(content)
+        write_grid_page(tmp_path / "page.html", head, rows=rows, **rest)
         html = (tmp_path / "page.html").read_text(encoding="utf-8")
         page = parse(html)
         assert page.open == []

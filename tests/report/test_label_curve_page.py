@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers.page_head import headed
 from PIL import Image
 
 from kneessl.evaluation.label_curve import LabelsNeeded, label_curve
@@ -35,11 +36,12 @@ def write(tmp_path, parse):
     def write(points, **changes):
         content = {
             "title": "Labels", "lead": "A summary.", "data_note": "Synthetic phantom.",
-            "failures": ["byol-8 failed: no"], "facts": [("seeds", "3")],
+            "warnings": ["byol-8 failed: no"], "facts": [("seeds", "3")],
             "settings": {"fine-tuning": {"epochs": 6}, "none": {}},
             "commands": ["kneessl label-curve knees"], "task": "acl", "plane": "sagittal",
         } | changes  # fmt: skip
-        write_label_curve_page(tmp_path / "page.html", points=points, reference="random", **content)
+        head, rest = headed(content)
+        write_label_curve_page(tmp_path / "page.html", head, points=points, reference="random", **rest)
         html = (tmp_path / "page.html").read_text(encoding="utf-8")
         page = parse(html)
         assert page.open == []
@@ -155,7 +157,7 @@ def test_bars_are_drawn_to_scale(write):
 def test_hostile_names_stay_text(write, tmp_path):
     points = some_points(HOSTILE)
     html, page = write(
-        points, title=HOSTILE, lead=HOSTILE, data_note=HOSTILE, failures=[HOSTILE], facts=[(HOSTILE, HOSTILE)],
+        points, title=HOSTILE, lead=HOSTILE, data_note=HOSTILE, warnings=[HOSTILE], facts=[(HOSTILE, HOSTILE)],
         settings={HOSTILE: {HOSTILE: HOSTILE}}, commands=[HOSTILE], task=HOSTILE, plane=HOSTILE,
     )  # fmt: skip
     assert "<script" not in html
@@ -175,7 +177,7 @@ def test_same_input_same_bytes(write, tmp_path):
 
 def test_one_number_of_labels_and_one_start(write):
     points = label_curve(LABELS, [8], {"random": [{0: LABELS + 0.0}]}, "random")
-    _, page = write(points, failures=[])
+    _, page = write(points, warnings=[])
     assert "1.000" in page.words
     assert "comparisons" not in page.words
     assert "random" in label_curve_table(points, "random")

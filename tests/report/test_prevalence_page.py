@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers.page_head import headed
 from PIL import Image
 
 from kneessl.evaluation.bootstrap import Interval
@@ -46,11 +47,12 @@ def write(tmp_path, parse):
     def write(panels, **changes):
         content = {
             "title": "Rare", "lead": "A summary.", "data_note": "Synthetic phantom.",
-            "failures": ["1-percent-seed0 failed: no"], "facts": [("seeds", "3")], "positives": POSITIVES,
+            "warnings": ["1-percent-seed0 failed: no"], "facts": [("seeds", "3")], "positives": POSITIVES,
             "settings": {"fine-tuning": {"epochs": 6}, "none": {}},
             "commands": ["kneessl prevalence knees"], "task": "acl", "plane": "sagittal",
         } | changes  # fmt: skip
-        write_prevalence_page(tmp_path / "page.html", panels=panels, **content)
+        head, rest = headed(content)
+        write_prevalence_page(tmp_path / "page.html", head, panels=panels, **rest)
         html = (tmp_path / "page.html").read_text(encoding="utf-8")
         page = parse(html)
         assert page.open == []
@@ -176,7 +178,7 @@ def test_bars_are_drawn_to_scale(write, panels):
 
 def test_hostile_text_stays_text(write, panels):
     html, page = write(
-        panels, title=HOSTILE, lead=HOSTILE, data_note=HOSTILE, failures=[HOSTILE], facts=[(HOSTILE, HOSTILE)],
+        panels, title=HOSTILE, lead=HOSTILE, data_note=HOSTILE, warnings=[HOSTILE], facts=[(HOSTILE, HOSTILE)],
         settings={HOSTILE: {HOSTILE: HOSTILE}}, commands=[HOSTILE], task=HOSTILE, plane=HOSTILE,
     )  # fmt: skip
     assert "<script" not in html
@@ -194,6 +196,6 @@ def test_same_input_same_bytes(write, tmp_path, panels):
 
 def test_a_page_where_everything_failed(write):
     rows = [PrevalenceRow(p, {}, None) for p in PREVALENCES]
-    _, page = write({Panel("model", "none"): rows}, failures=[])
+    _, page = write({Panel("model", "none"): rows}, warnings=[])
     assert "not compared" in page.words
     assert page.all("img")[0]["alt"].count("failed") == 2

@@ -18,6 +18,7 @@ from kneessl.model.predict import Predictions
 from kneessl.report.content import Arm, Curve, Evaluated, Finding, Place, Views
 from kneessl.report.describe import data_note, data_rows, show_views
 from kneessl.report.evaluation_page import write_evaluation_page
+from kneessl.report.page import PageHead
 from kneessl.sources.dicom.laterality import SIDES
 from kneessl.training.runs import data_hash, read_config, read_metrics, read_record
 from kneessl.views.augment import View
@@ -57,11 +58,14 @@ def write_evaluation_report(
     place, place_text = where_tested(next(iter(paths.items())), folder, split)
     write_evaluation_page(
         path,
-        title=f"{', '.join(result.task for result in results)} from {', '.join(planes)} MRI of the knee: "
-        "diagnostic accuracy of a deep learning model",
-        lead=lead_of(results, next(iter(models)), split),
-        data_note=data_note(folder),
-        warnings=warnings_of(paths, folder, split),
+        PageHead(
+            title=f"{', '.join(result.task for result in results)} from {', '.join(planes)} MRI of the knee: "
+            "diagnostic accuracy of a deep learning model",
+            lead=lead_of(results, next(iter(models)), split),
+            warnings=warnings_of(paths, folder, split),
+            data_note=data_note(folder),
+            settings=settings,
+        ),
         evaluated=Evaluated(
             place=place,
             place_text=place_text,
@@ -75,7 +79,6 @@ def write_evaluation_report(
         findings=findings,
         curves=[Curve(name, rows) for name, run in runs.items() if (rows := read_metrics(run))],
         views=views_of(settings.values(), next(iter(models.values())), folder, split),
-        settings=settings,
     )
 
 

@@ -30,6 +30,7 @@ from kneessl.methods import METHODS
 from kneessl.report.comparison_page import write_comparison_page
 from kneessl.report.comparison_table import terminal_table, write_comparison_csv
 from kneessl.report.describe import data_note
+from kneessl.report.page import PageHead
 from kneessl.settings import require_positive
 from kneessl.training.runs import open_run, plain
 
@@ -169,16 +170,19 @@ def compare(
     write_comparison_csv(out / "comparison.csv", rows)
     write_comparison_page(
         out / "comparison.html",
-        title=f"Methods compared: {task} from {plane} slices",
-        lead=f"{len(names)} arms, {seeds} seeds each, evaluated on {len(compared[0].exams)} exams of the valid split.",
-        data_note=data_note(folder),
-        facts=[("task", task), ("plane", plane), ("arms", str(len(names))), ("seeds", str(seeds))],
-        rows=rows,
-        arms=compared,
-        settings={kind: plain(asked[kind] or {}) for kind in ("pretrain", "finetune", "arms")},
-        commands=[shlex.join(["kneessl", *sys.argv[1:]])],
-        task=task,
-        plane=plane,
+        PageHead(
+            title=f"Methods compared: {task} from {plane} slices",
+            lead=f"{len(names)} arms, {seeds} seeds each, evaluated on {len(compared[0].exams)} exams of the valid "
+            "split.",
+            data_note=data_note(folder),
+            facts=[("task", task), ("plane", plane), ("arms", str(len(names))), ("seeds", str(seeds))],
+            settings={kind: plain(asked[kind] or {}) for kind in ("pretrain", "finetune", "arms")},
+            commands=[shlex.join(["kneessl", *sys.argv[1:]])],
+            task=task,
+            plane=plane,
+        ),
+        rows,
+        compared,
     )
     print(terminal_table(rows))
     print(f"table: {out / 'comparison.csv'}\npage:  {out / 'comparison.html'}")

@@ -26,6 +26,7 @@ from kneessl.model.labels import label_subset, labelled_exams
 from kneessl.report.describe import data_note
 from kneessl.report.label_curve_page import write_label_curve_page, write_label_curve_png
 from kneessl.report.label_curve_table import label_curve_table, write_label_curve_csv
+from kneessl.report.page import PageHead
 from kneessl.settings import require_positive
 from kneessl.training.runs import open_run, plain
 
@@ -139,25 +140,27 @@ def run_label_curve(
     write_label_curve_csv(out / "label_curve.csv", points, len(labelled))
     write_label_curve_page(
         out / "label_curve.html",
-        title=f"What pre-training is worth in labels: {task} from {plane} slices",
-        lead=f"Starts: {len(starts)}, numbers of labels: {len(counts)}, seeds: {seeds}; evaluated on {exams} exams of "
-        f"the valid split, {positives} of them positive.",
-        data_note=data_note(folder),
-        failures=failures,
-        facts=[
-            ("task", task), ("plane", plane), ("labelled training exams", f"{len(labelled):,}"),
-            ("labels trained with", ", ".join(map(str, counts))), ("seeds", str(seeds)),
-        ],
-        points=points,
-        reference=RANDOM,
-        settings={
-            "starts": {arm: " ".join(start) or "random weights" for arm, start in starts.items()},
-            "fine-tuning": plain(finetune or {}) | {"network": network},
-            "epochs by labels": {str(count): epochs_for(recipe, count, least_steps) for count in counts},
-        },
-        commands=[shlex.join(["kneessl", *sys.argv[1:]])],
-        task=task,
-        plane=plane,
+        PageHead(
+            title=f"What pre-training is worth in labels: {task} from {plane} slices",
+            lead=f"Starts: {len(starts)}, numbers of labels: {len(counts)}, seeds: {seeds}; evaluated on {exams} exams "
+            f"of the valid split, {positives} of them positive.",
+            warnings=failures,
+            data_note=data_note(folder),
+            facts=[
+                ("task", task), ("plane", plane), ("labelled training exams", f"{len(labelled):,}"),
+                ("labels trained with", ", ".join(map(str, counts))), ("seeds", str(seeds)),
+            ],
+            settings={
+                "starts": {arm: " ".join(start) or "random weights" for arm, start in starts.items()},
+                "fine-tuning": plain(finetune or {}) | {"network": network},
+                "epochs by labels": {str(count): epochs_for(recipe, count, least_steps) for count in counts},
+            },
+            commands=[shlex.join(["kneessl", *sys.argv[1:]])],
+            task=task,
+            plane=plane,
+        ),
+        points,
+        RANDOM,
     )  # fmt: skip
     write_label_curve_png(out / "label_curve.png", points)
     print(f"table:  {out / 'label_curve.csv'}\npage:   {out / 'label_curve.html'}\nfigure: {out / 'label_curve.png'}")

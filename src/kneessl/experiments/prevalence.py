@@ -46,6 +46,7 @@ from kneessl.methods import METHODS, MethodName, make_method
 from kneessl.model.labels import FEWEST
 from kneessl.model.locked import WEIGHTS
 from kneessl.report.describe import data_note
+from kneessl.report.page import PageHead
 from kneessl.report.prevalence_page import write_prevalence_page, write_prevalence_png
 from kneessl.report.prevalence_table import prevalence_table, write_prevalence_csv
 from kneessl.settings import require_positive
@@ -226,22 +227,25 @@ def run_prevalence(
     write_prevalence_csv(out / "prevalence.csv", panels, counts, total)
     write_prevalence_page(
         out / "prevalence.html",
-        title=f"Where positives are rare: {task} from {plane} slices",
-        lead=f"{total} training exams at each of {len(shares)} prevalences, seeds: {seeds}; pre-trained by {method} or "
-        f"not at all, and evaluated on {len(judged)} exams of the valid split, {judged.count(1)} of them positive.",
-        data_note=data_note(folder),
-        failures=failures,
-        facts=[
-            ("task", task), ("plane", plane), ("training exams", f"{total:,}"),
-            ("positives among them", ", ".join(str(counts[share]) for share in shares)), ("pre-training", method),
-            ("seeds", str(seeds)),
-        ],
-        panels=panels,
-        positives=counts,
-        settings={"pre-training": settings["pretrain"], "fine-tuning": settings["finetune"]},
-        commands=[shlex.join(["kneessl", *sys.argv[1:]])],
-        task=task,
-        plane=plane,
+        PageHead(
+            title=f"Where positives are rare: {task} from {plane} slices",
+            lead=f"{total} training exams at each of {len(shares)} prevalences, seeds: {seeds}; pre-trained by "
+            f"{method} or not at all, and evaluated on {len(judged)} exams of the valid split, {judged.count(1)} of "
+            "them positive.",
+            warnings=failures,
+            data_note=data_note(folder),
+            facts=[
+                ("task", task), ("plane", plane), ("training exams", f"{total:,}"),
+                ("positives among them", ", ".join(str(counts[share]) for share in shares)), ("pre-training", method),
+                ("seeds", str(seeds)),
+            ],
+            settings={"pre-training": settings["pretrain"], "fine-tuning": settings["finetune"]},
+            commands=[shlex.join(["kneessl", *sys.argv[1:]])],
+            task=task,
+            plane=plane,
+        ),
+        panels,
+        counts,
     )  # fmt: skip
     write_prevalence_png(out / "prevalence.png", panels)
     print(f"table:  {out / 'prevalence.csv'}\npage:   {out / 'prevalence.html'}\nfigure: {out / 'prevalence.png'}")

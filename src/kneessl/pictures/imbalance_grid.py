@@ -23,6 +23,7 @@ from kneessl.report.grid_figures import write_png
 from kneessl.report.grid_page import write_grid_page
 from kneessl.report.grid_table import grid_table, write_grid_csv
 from kneessl.report.grid_verdict import verdicts
+from kneessl.report.page import PageHead
 from kneessl.settings import require_positive
 from kneessl.training.machine import Precision
 from kneessl.training.runs import open_run, plain
@@ -140,22 +141,24 @@ def imbalance_grid(
     some = next(result for own in results.values() for result in own.values())
     write_grid_page(
         out / FILES["page"],
-        title=f"What a long tail costs: {' and '.join(settings_of)}",
-        lead=f"{len(plan.counts)} training sets of CIFAR-10 by size and ratio, {seeds} seed{'s' * (seeds > 1)} each; "
-        f"the features are read on {some['test_images']:,} {some['tested_on']}.",
-        warnings=[*failures, *plan.left_out],
-        facts=[
-            ("arms", ", ".join(settings_of)),
-            ("training images n", ", ".join(f"{n:,}" for n in dict.fromkeys(n for n, _ in plan.counts))),
-            ("ratios r", ", ".join(ratio_text(r) for r in dict.fromkeys(r for _, r in plan.counts))),
-            ("seeds", str(seeds)),
-        ],
-        rows=rows,
+        PageHead(
+            title=f"What a long tail costs: {' and '.join(settings_of)}",
+            lead=f"{len(plan.counts)} training sets of CIFAR-10 by size and ratio, {seeds} seed{'s' * (seeds > 1)} "
+            f"each; the features are read on {some['test_images']:,} {some['tested_on']}.",
+            warnings=[*failures, *plan.left_out],
+            facts=[
+                ("arms", ", ".join(settings_of)),
+                ("training images n", ", ".join(f"{n:,}" for n in dict.fromkeys(n for n, _ in plan.counts))),
+                ("ratios r", ", ".join(ratio_text(r) for r in dict.fromkeys(r for _, r in plan.counts))),
+                ("seeds", str(seeds)),
+            ],
+            settings=settings_of,
+            commands=[shlex.join(["kneessl", *sys.argv[1:]])],
+        ),
+        rows,
         classes=some["classes"],
         reference=SUPERVISED,
         elsewhere=elsewhere,
-        settings=settings_of,
-        commands=[shlex.join(["kneessl", *sys.argv[1:]])],
     )
     for what, name in FILES.items():
         print(f"{what + ':':<10}{out / name}")

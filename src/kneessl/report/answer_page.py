@@ -9,11 +9,10 @@ from PIL import Image
 from kneessl.evaluation import Proportion
 from kneessl.evaluation.decisions import NEVER, OperatingPoints
 from kneessl.exams.folder import PLANES, Plane
-from kneessl.files import write_text
 from kneessl.report import figures
 from kneessl.report.content import Answer, Sheet
 from kneessl.report.figures import Picture
-from kneessl.report.template import render
+from kneessl.report.page import PageHead, write_page
 from kneessl.report.wording import probability_text, proportion_text
 from kneessl.sources.dicom.series import SeriesFacts
 from kneessl.sources.volume import DISPLAY
@@ -96,9 +95,7 @@ class ContactSheet:
 
 def write_answer_page(
     path: Path,
-    *,
-    title: str,
-    facts: Sequence[tuple[str, str]],
+    head: PageHead,
     alarm: str,
     flags: Sequence[tuple[str, str]],
     answers: Sequence[Answer],
@@ -108,42 +105,33 @@ def write_answer_page(
     left_out: Sequence[str],
     model: Sequence[tuple[str, str]],
 ) -> None:
-    """Write the page of one knee to `path`, whole or not at all; the same arguments give the same bytes.
-
-    All text is escaped; none of it is read as HTML. That it is no medical device the page says by itself.
+    """Write the page of one knee, as `write_page` does. That it is no medical device the page says by itself.
 
     Args:
-        path: the HTML file; it is replaced if it exists.
-        title: which knee.
-        facts: name and value of what a reader wants first.
-        alarm: why the answers are none at all, in plain sight, such as a model that learned from a phantom; else empty.
-        flags: what to know before trusting an answer: of what kind it is, and a sentence.
-        answers: one a task.
-        sheets: the series that were used.
-        series: all series of the study, used or not.
-        missing: planes of the model that could not be used.
-        left_out: what of the study never became a series.
-        model: name and value of what tells which model it was.
+        path: The HTML file.
+        head: Which knee: title and facts; `alarm` and `flags` stand in the place of its warnings.
+        alarm: Why the answers are none at all, in plain sight, such as a model that learned from a phantom; else empty.
+        flags: What to know before trusting an answer: of what kind it is, and a sentence.
+        answers: One a task.
+        sheets: The series that were used.
+        series: All series of the study, used or not.
+        missing: Planes of the model that could not be used.
+        left_out: What of the study never became a series.
+        model: Name and value of what tells which model it was.
     """
-    write_text(
+    write_page(
         path,
-        render(
-            "answer.html",
-            title=title,
-            lead="",
-            task="",
-            plane="",
-            facts=facts,
-            alarm=alarm,
-            flags=flags,
-            findings=[_said(answer, number) for number, answer in enumerate(answers, start=1)],
-            edges={plane: edges(plane) for plane in PLANES},
-            sheets=[_contact_sheet(sheet) for sheet in sheets],
-            series=sorted(series, key=lambda line: (not line.used, line.number)),
-            missing=missing,
-            left_out=left_out,
-            model=model,
-        ),
+        "answer.html",
+        head,
+        alarm=alarm,
+        flags=flags,
+        findings=[_said(answer, number) for number, answer in enumerate(answers, start=1)],
+        edges={plane: edges(plane) for plane in PLANES},
+        sheets=[_contact_sheet(sheet) for sheet in sheets],
+        series=sorted(series, key=lambda line: (not line.used, line.number)),
+        missing=missing,
+        left_out=left_out,
+        model=model,
     )
 
 

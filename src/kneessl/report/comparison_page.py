@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kneessl.evaluation import THRESHOLD, ComparedArm, ComparisonRow, MeanAuc, mean_roc, ranked
-from kneessl.files import write_text
 from kneessl.report import figures, wording
 from kneessl.report.figures import Picture
-from kneessl.report.template import render
+from kneessl.report.page import PageHead, write_page
 
 
 @dataclass(frozen=True)
@@ -81,35 +80,15 @@ class _Panel:
 
 
 def write_comparison_page(
-    path: Path,
-    *,
-    title: str,
-    lead: str,
-    data_note: str,
-    facts: Sequence[tuple[str, str]],
-    rows: Sequence[ComparisonRow],
-    arms: Sequence[ComparedArm],
-    settings: Mapping[str, Mapping[str, object]],
-    commands: Sequence[str],
-    task: str,
-    plane: str,
+    path: Path, head: PageHead, rows: Sequence[ComparisonRow], arms: Sequence[ComparedArm]
 ) -> None:
-    """Write the page of a comparison to `path`, whole or not at all; the same arguments give the same bytes.
-
-    Whatever is empty is left out. All text is escaped; none of it is read as HTML.
+    """Write the page of a comparison, as `write_page` does; its warnings are joined by those about the arms.
 
     Args:
-        path: the HTML file; it is replaced if it exists.
-        title: what was compared.
-        lead: one paragraph that sums it up.
-        data_note: what a reader must know about the data, shown prominently.
-        facts: name and value of what a reader wants first: exams, seeds, epochs.
-        rows: of `kneessl.evaluation.compare_arms`; at least one, sorted here.
-        arms: what the rows were made of; their scores give the ROC curves.
-        settings: section to name to value: what was the same for all arms.
-        commands: the command lines that made the comparison.
-        task: the finding, such as "acl".
-        plane: such as "sagittal".
+        path: The HTML file.
+        head: What was compared; its settings are those that were the same for all arms.
+        rows: Of `kneessl.evaluation.compare_arms`; at least one, sorted here.
+        arms: What the rows were made of; their scores give the ROC curves.
     """
     order = ranked(rows)
     scored = [row for row in order if row.scored]
@@ -117,35 +96,25 @@ def write_comparison_page(
     reference = next(row for row in rows if row.is_reference)
     aucs = [auc.interval for row in scored for readout in readouts if (auc := readout.of(row))]
     positives = scored[0].positives if scored else 0
-    write_text(
+    write_page(
         path,
-        render(
-            "comparison.html",
-            title=title,
-            lead=lead,
-            warnings=_warnings(order, reference),
-            data_note=data_note,
-            facts=facts,
-            task=task,
-            plane=plane,
-            rows=order,
-            scored=scored,
-            readouts=readouts,
-            columns=sum(3 if readout.has_accuracy else 2 for readout in readouts),
-            reference=reference,
-            precision=wording.precision_text(scored[0].exams, positives, aucs) if scored else "",
-            verdicts=[(readout, text) for readout in readouts if (text := _verdict(readout, scored, reference))],
-            threshold=THRESHOLD,
-            majority=max(positives, scored[0].exams - positives) / scored[0].exams if scored else 0.0,
-            comparisons=max((sum(_differs(readout, row) for row in rows) for readout in readouts), default=0),
-            published=any(row.published for row in rows),
-            forests=_forests(readouts, scored, reference),
-            panels=_panels(readouts, scored, {arm.name: arm for arm in arms}, reference),
-            costs=[row for row in order if row.parameters is not None or row.seconds or row.memory_bytes],
-            grey=_GREY,
-            settings={section: values for section, values in settings.items() if values},
-            commands=commands,
-        ),
+        "comparison.html",
+        replace(head, warnings=[*head.warnings, *_warnings(order, reference)]),
+        rows=order,
+        scored=scored,
+        readouts=readouts,
+        columns=sum(3 if readout.has_accuracy else 2 for readout in readouts),
+        reference=reference,
+        precision=wording.precision_text(scored[0].exams, positives, aucs) if scored else "",
+        verdicts=[(readout, text) for readout in readouts if (text := _verdict(readout, scored, reference))],
+        threshold=THRESHOLD,
+        majority=max(positives, scored[0].exams - positives) / scored[0].exams if scored else 0.0,
+        comparisons=max((sum(_differs(readout, row) for row in rows) for readout in readouts), default=0),
+        published=any(row.published for row in rows),
+        forests=_forests(readouts, scored, reference),
+        panels=_panels(readouts, scored, {arm.name: arm for arm in arms}, reference),
+        costs=[row for row in order if row.parameters is not None or row.seconds or row.memory_bytes],
+        grey=_GREY,
     )
 
 

@@ -1,6 +1,5 @@
 """The rows of a comparison as text for the terminal, and as CSV."""
 
-import csv
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,11 +7,8 @@ from itertools import groupby
 from pathlib import Path
 
 from kneessl.evaluation import ComparisonRow, MeanAccuracy, MeanAuc, ranked
-from kneessl.files import replacing
 from kneessl.report import wording
-
-WIDTH = 120
-"""Characters a line that a table for the terminal keeps to, unless an arm's name is very long."""
+from kneessl.report.table import WIDTH, joined, write_table
 
 
 @dataclass(frozen=True)
@@ -62,14 +58,10 @@ def write_comparison_csv(path: Path, rows: Sequence[ComparisonRow]) -> None:
 
     `status` is sound, collapsed or failed. Several figures in one cell (`..._by_seed`) are separated by spaces.
     """
-    table = [_csv_line(row) for row in rows]
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for line in table for name in line)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_table(path, [_csv_row(row) for row in rows])
 
 
-def _csv_line(row: ComparisonRow) -> dict[str, object]:
+def _csv_row(row: ComparisonRow) -> dict[str, object]:
     auc, accuracy, source = row.published or (None, None, None)
     return {
         "name": row.name,
@@ -86,8 +78,8 @@ def _csv_line(row: ComparisonRow) -> dict[str, object]:
         **_accuracy_cells(row.accuracy),
         **_auc_cells("frozen", row.frozen),
         "parameters": row.parameters,
-        "seconds_by_seed": _listed(row.seconds),
-        "memory_bytes_by_seed": _listed(row.memory_bytes),
+        "seconds_by_seed": joined(row.seconds),
+        "memory_bytes_by_seed": joined(row.memory_bytes),
         "published_elsewhere_auc": auc,
         "published_elsewhere_accuracy": accuracy,
         "published_elsewhere_source": source,
@@ -102,7 +94,7 @@ def _auc_cells(readout: str, auc: MeanAuc | None) -> dict[str, object]:
         f"{readout}_auc_low": interval and interval.low,
         f"{readout}_auc_high": interval and interval.high,
         f"{readout}_auc_standard_error": interval and interval.standard_error,
-        f"{readout}_auc_by_seed": _listed(auc.by_seed) if auc else None,
+        f"{readout}_auc_by_seed": joined(auc.by_seed) if auc else None,
         f"{readout}_difference": difference and difference.difference,
         f"{readout}_difference_low": difference and difference.low,
         f"{readout}_difference_high": difference and difference.high,
@@ -116,12 +108,8 @@ def _accuracy_cells(accuracy: MeanAccuracy | None) -> dict[str, object]:
         "fine_tuned_accuracy": accuracy and accuracy.value,
         "fine_tuned_accuracy_low": accuracy and accuracy.low,
         "fine_tuned_accuracy_high": accuracy and accuracy.high,
-        "fine_tuned_accuracy_by_seed": _listed(accuracy.by_seed) if accuracy else None,
+        "fine_tuned_accuracy_by_seed": joined(accuracy.by_seed) if accuracy else None,
     }
-
-
-def _listed(values: Sequence[float]) -> str:
-    return " ".join(str(value) for value in values)
 
 
 def _auc(auc: MeanAuc | None) -> str:

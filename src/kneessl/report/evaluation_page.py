@@ -1,15 +1,15 @@
 """The page of an evaluation: one HTML file that a clinical reviewer can read from top to bottom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from kneessl.evaluation import THRESHOLD
-from kneessl.files import write_text
 from kneessl.report.checklist import Anchor, checklists
 from kneessl.report.clinical import Chapter, chapter
 from kneessl.report.content import Curve, Evaluated, Finding, Views
+from kneessl.report.page import PageHead, write_page
 from kneessl.report.strips import shown_curves, shown_views
-from kneessl.report.template import render
+from kneessl.report.table import columns_of
 
 SECTIONS = {
     "discrimination": "discrimination",
@@ -23,90 +23,78 @@ SECTIONS = {
     "heat": "where it looked",
 }
 """What a chapter may have, in its order, and how links to it read."""
+GENERAL = {"data": "data", "curves": "training", "views": "augmented views", "settings": "settings"}
+"""What the page may have besides, and how links to it read."""
 
 
 def write_evaluation_page(
     path: Path,
-    *,
-    title: str,
-    lead: str,
-    data_note: str,
-    warnings: Sequence[str],
+    head: PageHead,
     evaluated: Evaluated,
     data: Sequence[Mapping[str, str | int | float]],
     findings: Sequence[Finding],
     curves: Sequence[Curve],
     views: Sequence[Views],
-    settings: Mapping[str, Mapping[str, object]],
 ) -> None:
-    """Write the page of an evaluation to `path`, whole or not at all; the same arguments give the same bytes.
-
-    Whatever is empty is left out. All text is escaped; none of it is read as HTML.
+    """Write the page of an evaluation, as `write_page` does.
 
     Args:
-        path: the HTML file; it is replaced if it exists.
-        title: what was evaluated.
-        lead: one paragraph that sums it up.
-        data_note: what a reader must know about the data, shown prominently.
-        warnings: what went wrong or may mislead, shown before anything else.
-        evaluated: what was evaluated, and what was fixed beforehand.
-        data: rows of the data table; its columns are the keys, in the order they are met.
-        findings: one a task, all with the same models; at least one.
-        curves: training runs, whose metrics are drawn side by side.
-        views: exams as they are and as augmentation changes them.
-        settings: section to name to value.
+        path: The HTML file.
+        head: What it says besides.
+        evaluated: What was evaluated, and what was fixed beforehand.
+        data: Rows of the data table; its columns are the keys, in the order they are met.
+        findings: One a task, all with the same models; at least one.
+        curves: Training runs, whose metrics are drawn side by side.
+        views: Exams as they are and as augmentation changes them.
 
     Raises:
         UserError: labels or probabilities cannot be summarised (see `kneessl.evaluation.summarise`).
     """
     chapters = [chapter(finding, number) for number, finding in enumerate(findings, start=1)]
     runs, metrics = shown_curves(curves)
-    shown_settings = {section: values for section, values in settings.items() if values}
-    page: dict[str, list[Anchor]] = {
+    general = {"data": data, "curves": metrics, "views": views, "settings": head.filled_settings}
+    page = _anchors(evaluated, {kind for kind, content in general.items() if content}, chapters)
+    write_page(
+        path,
+        "evaluation.html",
+        head,
+        contents=_contents(page, chapters),
+        evaluated=evaluated,
+        data=data,
+        data_columns=columns_of(data),
+        chapters=chapters,
+        threshold=THRESHOLD,
+        runs=runs,
+        metrics=metrics,
+        views=shown_views(views),
+        checklists=checklists(page),
+    )
+
+
+def _anchors(evaluated: Evaluated, filled: Container[str], chapters: Sequence[Chapter]) -> dict[str, list[Anchor]]:
+    """What may be linked to, by kind; a kind of section that some chapter lacks has none.
+
+    Args:
+        evaluated: What was evaluated.
+        filled: Which of `GENERAL` the page has.
+        chapters: One a finding.
+    """
+    page = {
         "summary": [Anchor("title", "summary")],
         "counts": [Anchor("exams", "counts")],
         "models": [Anchor("models", "models")],
         "fixed": [Anchor("fixed beforehand", "fixed")],
         evaluated.place: [Anchor(evaluated.heading.lower(), evaluated.place)],
     }
-    for kind, there, label in (
-        ("data", data, "data"),
-        ("curves", metrics, "training"),
-        ("views", views, "augmented views"),
-        ("settings", shown_settings, "settings"),
-    ):
-        if there:
-            page[kind] = [Anchor(label, kind)]
+    page |= {kind: [Anchor(label, kind)] for kind, label in GENERAL.items() if kind in filled}
     for kind, label in SECTIONS.items():
-        where = [one for one in chapters if kind in one.kinds]
+        where = [chapter for chapter in chapters if kind in chapter.kinds]
         if len(where) == len(chapters):
             page[kind] = [
-                Anchor(label if len(chapters) == 1 else f"{label} ({one.task})", f"{one.id}-{kind}") for one in where
+                Anchor(label if len(chapters) == 1 else f"{label} ({chapter.task})", f"{chapter.id}-{kind}")
+                for chapter in where
             ]
-    write_text(
-        path,
-        render(
-            "evaluation.html",
-            title=title,
-            lead=lead,
-            warnings=warnings,
-            data_note=data_note,
-            facts=[],
-            task="",
-            plane="",
-            contents=_contents(page, chapters),
-            evaluated=evaluated,
-            data=data,
-            data_columns=list(dict.fromkeys(column for row in data for column in row)),
-            chapters=chapters,
-            threshold=THRESHOLD,
-            runs=runs,
-            metrics=metrics,
-            views=shown_views(views),
-            settings=shown_settings,
-            checklists=checklists(page),
-        ),
-    )
+    return page
 
 
 def _contents(page: Mapping[str, Sequence[Anchor]], chapters: Sequence[Chapter]) -> list[tuple[Anchor, bool]]:

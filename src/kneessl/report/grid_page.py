@@ -6,13 +6,12 @@ from pathlib import Path
 
 from kneessl.evaluation.gap import BALANCED, OverSeeds
 from kneessl.evaluation.imbalance import GROUPS
-from kneessl.files import write_text
 from kneessl.report import grid_figures, wording
 from kneessl.report.grid_content import OUT_OF_DOMAIN, READOUTS, GridRow, ratio_text
 from kneessl.report.grid_figures import Measure
 from kneessl.report.grid_table import interval_text, spread_text
 from kneessl.report.grid_verdict import verdicts
-from kneessl.report.template import render
+from kneessl.report.page import PageHead, write_page
 
 CAPTIONS: Mapping[Measure, str] = {
     "accuracy": "Accuracy A(n, r)",
@@ -22,67 +21,44 @@ CAPTIONS: Mapping[Measure, str] = {
 
 def write_grid_page(
     path: Path,
-    *,
-    title: str,
-    lead: str,
-    warnings: Sequence[str],
-    facts: Sequence[tuple[str, str]],
+    head: PageHead,
     rows: Sequence[GridRow],
     classes: Sequence[str],
     reference: str,
     elsewhere: str | None,
-    settings: Mapping[str, Mapping[str, object]],
-    commands: Sequence[str],
 ) -> None:
-    """Write the page to `path`, whole or not at all; the same arguments give the same bytes.
-
-    All text is escaped; none of it is read as HTML.
+    """Write the page of an imbalance grid, as `write_page` does.
 
     Args:
-        path: the HTML file; it is replaced if it exists.
-        title: what was compared.
-        lead: one paragraph that sums it up.
-        warnings: which cells failed and why, and which were left out, one line each.
-        facts: name and value of what a reader wants first.
-        rows: the cells, at least one, all with the same domains.
-        classes: names of the classes, the commonest first.
-        reference: the arm that the others are compared with.
-        elsewhere: the data set out of domain, in words; None where there is none.
-        settings: section to name to value: what was the same for all cells.
-        commands: the command lines that made the page.
+        path: The HTML file.
+        head: What was compared; its settings are those that were the same for all cells.
+        rows: The cells, at least one, all with the same domains.
+        classes: Names of the classes, the commonest first.
+        reference: The arm that the others are compared with.
+        elsewhere: The data set out of domain, in words; None where there is none.
     """
     shown = [
         (CAPTIONS[m], grid_figures.keys(rows, m), grid_figures.picture(rows, m)) for m in CAPTIONS if _any(rows, m)
     ]
     compared = verdicts(rows, reference)
-    write_text(
+    write_page(
         path,
-        render(
-            "grid.html",
-            title=title,
-            lead=lead,
-            warnings=warnings,
-            data_note="",
-            facts=facts,
-            task="",
-            plane="",
-            shown=shown,
-            verdicts=compared,
-            comparisons=sum(len(verdict.cells) for verdict in compared),
-            domains=list(rows[0].domains),
-            groups=_by_images(rows),
-            readouts=READOUTS,
-            shots=GROUPS,
-            classes=classes,
-            reference=reference,
-            elsewhere=elsewhere if OUT_OF_DOMAIN in rows[0].domains else None,
-            balanced=BALANCED,
-            ratio_text=ratio_text,
-            texts=_texts,
-            spread_text=spread_text,
-            settings={section: values for section, values in settings.items() if values},
-            commands=commands,
-        ),
+        "grid.html",
+        head,
+        shown=shown,
+        verdicts=compared,
+        comparisons=sum(len(verdict.cells) for verdict in compared),
+        domains=list(rows[0].domains),
+        groups=_by_images(rows),
+        readouts=READOUTS,
+        shots=GROUPS,
+        classes=classes,
+        reference=reference,
+        elsewhere=elsewhere if OUT_OF_DOMAIN in rows[0].domains else None,
+        balanced=BALANCED,
+        ratio_text=ratio_text,
+        texts=_texts,
+        spread_text=spread_text,
     )
 
 

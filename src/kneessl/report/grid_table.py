@@ -1,15 +1,12 @@
 """An imbalance grid as text for the terminal, and as CSV."""
 
-import csv
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from kneessl.evaluation.gap import BALANCED, GapPoint, OverSeeds
-from kneessl.files import replacing
 from kneessl.report import wording
-from kneessl.report.comparison_table import WIDTH
 from kneessl.report.grid_content import IN_DOMAIN, OUT_OF_DOMAIN, READOUTS, A, GridRow, ratio_text
+from kneessl.report.table import aligned, columns_of, joined, with_note, write_table
 
 NOTE = (
     "all in per cent, mean over seeds ± standard deviation; A: accuracy of a linear classifier on frozen features, "
@@ -38,16 +35,10 @@ def interval_text(value: OverSeeds, digits: int = 1) -> str:
 
 def grid_table(rows: Sequence[GridRow]) -> str:
     """Return the table as aligned text, with what its columns mean below; columns that no row fills are left out."""
-    lines = [_cells(row) for row in rows]
-    heads = list(dict.fromkeys(head for line in lines for head in line))
-    widths = [max(len(head), *(len(line.get(head, "")) for line in lines)) for head in heads]
-    table = [dict(zip(heads, heads, strict=True)), *lines]
-    aligned = [str.ljust if head == "arm" else str.rjust for head in heads]
-    text = [
-        "  ".join(align(line.get(h, ""), w) for align, h, w in zip(aligned, heads, widths, strict=True)).rstrip()
-        for line in table
-    ]
-    return "\n".join([*text, "", *textwrap.wrap(NOTE, WIDTH)]) + "\n"
+    cells = [_cells(row) for row in rows]
+    heads = columns_of(cells)
+    table = [heads, *([row.get(head, "") for head in heads] for row in cells)]
+    return with_note(aligned(table, left=[heads.index("arm")]), NOTE)
 
 
 def _cells(row: GridRow) -> dict[str, str]:
@@ -75,39 +66,34 @@ def write_grid_csv(path: Path, rows: Sequence[GridRow]) -> None:
     `ood_`. Several figures in one field (`..._by_seed`, `counts`) are separated by spaces; `seeds` are those that
     `..._by_seed` are of, in domain.
     """
-    table = [_csv_line(row) for row in rows]
-    names = list(dict.fromkeys(name for line in table for name in line))
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_table(path, [_csv_row(row) for row in rows])
 
 
-def _csv_line(row: GridRow) -> dict[str, object]:
+def _csv_row(row: GridRow) -> dict[str, object]:
     accuracy = row.domains[IN_DOMAIN].accuracy
-    line: dict[str, object] = {
+    cells: dict[str, object] = {
         "arm": row.cell.arm,
         "images": row.cell.images,
         "ratio": row.cell.ratio,
-        "counts": " ".join(map(str, row.counts)),
-        "seeds": " ".join(map(str, accuracy.by_seed)) if accuracy else None,
+        "counts": joined(row.counts),
+        "seeds": joined(accuracy.by_seed) if accuracy else None,
     }
     for domain, point in row.domains.items():
         prefix = PREFIXES[domain]
-        line |= _columns(f"{prefix}accuracy", point.accuracy, interval=False)
-        line |= _columns(f"{prefix}delta", point.gap) | _columns(f"{prefix}less", point.less)
+        cells |= _columns(f"{prefix}accuracy", point.accuracy, interval=False)
+        cells |= _columns(f"{prefix}delta", point.gap) | _columns(f"{prefix}less", point.less)
     for name in READOUTS:
         readout = row.readouts.get(name)
         if name != A:
-            line |= _columns(f"{name}_accuracy", readout.accuracy if readout else None, interval=False)
+            cells |= _columns(f"{name}_accuracy", readout.accuracy if readout else None, interval=False)
         for group, value in readout.groups.items() if readout else ():
-            line[f"{name}_{group}_mean"], line[f"{name}_{group}_sd"] = value.mean, value.sd
-    return line
+            cells[f"{name}_{group}_mean"], cells[f"{name}_{group}_sd"] = value.mean, value.sd
+    return cells
 
 
 def _columns(name: str, value: OverSeeds | None, interval: bool = True) -> dict[str, object]:
     columns: dict[str, object] = {f"{name}_mean": value and value.mean, f"{name}_sd": value and value.sd}
     if interval:
         columns |= {f"{name}_low": value and value.low, f"{name}_high": value and value.high}
-    columns[f"{name}_by_seed"] = " ".join(map(str, value.by_seed.values())) if value else None
+    columns[f"{name}_by_seed"] = joined(value.by_seed.values()) if value else None
     return columns

@@ -1,6 +1,6 @@
 """The HTML page of a label curve, one file with everything in it, and its figure as PNG."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from kneessl.evaluation.label_curve import CurvePoint
-from kneessl.files import replacing, write_text
+from kneessl.files import replacing
 from kneessl.report import figures, wording
 from kneessl.report.arm_lines import draw_arms
 from kneessl.report.label_curve_table import by_labels, needed_text
+from kneessl.report.page import PageHead, write_page
 from kneessl.report.strips import Key, key
-from kneessl.report.template import render
 
 _BESIDE = 0.012
 """How far the bars of neighbouring arms stand apart, as a share of the axis."""
@@ -28,63 +28,29 @@ class _Row:
     needed: tuple[str, str, str] | None
 
 
-def write_label_curve_page(
-    path: Path,
-    *,
-    title: str,
-    lead: str,
-    data_note: str,
-    failures: Sequence[str],
-    facts: Sequence[tuple[str, str]],
-    points: Sequence[CurvePoint],
-    reference: str,
-    settings: Mapping[str, Mapping[str, object]],
-    commands: Sequence[str],
-    task: str,
-    plane: str,
-) -> None:
-    """Write the page to `path`, whole or not at all; the same arguments give the same bytes.
-
-    Whatever is empty is left out. All text is escaped; none of it is read as HTML.
+def write_label_curve_page(path: Path, head: PageHead, points: Sequence[CurvePoint], reference: str) -> None:
+    """Write the page of a label curve, as `write_page` does.
 
     Args:
-        path: the HTML file; it is replaced if it exists.
-        title: what was compared.
-        lead: one paragraph that sums it up.
-        data_note: what a reader must know about the data, shown prominently.
-        failures: which training failed and why, one line each.
-        facts: name and value of what a reader wants first.
-        points: of `kneessl.evaluation.label_curve.label_curve`.
-        reference: the arm that the others are compared with.
-        settings: section to name to value: what was the same for all arms.
-        commands: the command lines that made the page.
-        task: the finding, such as "acl".
-        plane: such as "sagittal".
+        path: The HTML file.
+        head: What was compared; its settings are those that were the same for all arms.
+        points: Of `kneessl.evaluation.label_curve.label_curve`.
+        reference: The arm that the others are compared with.
     """
     keys = _keys(points)
     with _drawn(points) as figure:
         picture = figures.svg(figure, _alt(points))
     rows = [_Row(point, needed_text(point.needed) if point.needed else None) for point in by_labels(points)]
-    write_text(
+    write_page(
         path,
-        render(
-            "label_curve.html",
-            title=title,
-            lead=lead,
-            warnings=failures,
-            data_note=data_note,
-            facts=facts,
-            task=task,
-            plane=plane,
-            keys=keys,
-            picture=picture,
-            groups=[(labels, list(group)) for labels, group in groupby(rows, key=lambda row: row.point.labels)],
-            reference=reference,
-            verdict=_verdict(points, reference),
-            comparisons=sum(point.auc is not None and point.auc.p_holm is not None for point in points),
-            settings={section: values for section, values in settings.items() if values},
-            commands=commands,
-        ),
+        "label_curve.html",
+        head,
+        keys=keys,
+        picture=picture,
+        groups=[(labels, list(group)) for labels, group in groupby(rows, key=lambda row: row.point.labels)],
+        reference=reference,
+        verdict=_verdict(points, reference),
+        comparisons=sum(point.auc is not None and point.auc.p_holm is not None for point in points),
     )
 
 

@@ -1,15 +1,12 @@
 """The points of a label curve as text for the terminal, and as CSV."""
 
-import csv
 import math
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from kneessl.evaluation.label_curve import CurvePoint, LabelsNeeded
-from kneessl.files import replacing
 from kneessl.report import wording
-from kneessl.report.comparison_table import WIDTH
+from kneessl.report.table import aligned, joined, with_note, write_table
 
 
 def needed_text(needed: LabelsNeeded) -> tuple[str, str, str]:
@@ -37,21 +34,14 @@ def label_curve_table(points: Sequence[CurvePoint], reference: str) -> str:
         reference: The arm that the others are compared with.
     """
     head = ["labels", "start", "AUC (95 %)", "seeds", "diff.", "p", f"{reference} needs (95 %)", "ratio"]
-    lines = [head, *(_cells(point, reference) for point in by_labels(points))]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    aligned = [str.rjust, str.ljust, *[str.rjust] * (len(head) - 2)]
-    text = [
-        "  ".join(align(cell, width) for align, cell, width in zip(aligned, line, widths, strict=True))
-        for line in lines
-    ]
+    rows = [head, *(_cells(point, reference) for point in by_labels(points))]
     note = (
         "AUC: mean over seeds with DeLong's 95 % interval over exams; diff.: AUC less that of "
         f"{reference} with as many labels; p: paired DeLong, adjusted by Holm's method for the whole table; "
         f"{reference} needs: labels with which {reference} reaches the same AUC, interval by bootstrap over exams and "
         "seeds, < and > where that lies outside the labels tried; ratio: these to the labels used"
     )
-    text += ["", *textwrap.wrap(note, WIDTH)]
-    return "\n".join(line.rstrip() for line in text) + "\n"
+    return with_note(aligned(rows, left=[1]), note)
 
 
 def by_labels(points: Sequence[CurvePoint]) -> list[CurvePoint]:
@@ -91,14 +81,10 @@ def write_label_curve_csv(path: Path, points: Sequence[CurvePoint], labelled: in
         points: Of `kneessl.evaluation.label_curve.label_curve`.
         labelled: How many labelled training exams there are.
     """
-    table = [_csv_line(point, labelled) for point in points]
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_table(path, [_csv_row(point, labelled) for point in points])
 
 
-def _csv_line(point: CurvePoint, labelled: int) -> dict[str, object]:
+def _csv_row(point: CurvePoint, labelled: int) -> dict[str, object]:
     auc, needed = point.auc, point.needed
     interval, difference = auc and auc.interval, auc and auc.difference
     words = needed_text(needed) if needed else None
@@ -111,7 +97,7 @@ def _csv_line(point: CurvePoint, labelled: int) -> dict[str, object]:
         "auc_low": interval and interval.low,
         "auc_high": interval and interval.high,
         "auc_standard_error": interval and interval.standard_error,
-        "auc_by_seed": " ".join(str(value) for value in auc.by_seed) if auc else None,
+        "auc_by_seed": joined(auc.by_seed) if auc else None,
         "difference": difference and difference.difference,
         "difference_low": difference and difference.low,
         "difference_high": difference and difference.high,

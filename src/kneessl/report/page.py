@@ -1,64 +1,50 @@
-"""The report of a training run: one HTML file with everything in it, no script, no network."""
+"""What every page begins and ends with, and the one function that writes pages."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kneessl.files import write_text
-from kneessl.report.content import Curve, Views
-from kneessl.report.strips import shown_curves, shown_views
 from kneessl.report.template import render
 
 
-def write_report(
-    path: Path,
-    *,
-    title: str,
-    lead: str,
-    facts: Sequence[tuple[str, str]],
-    data: Sequence[Mapping[str, str | int | float]],
-    data_note: str,
-    settings: Mapping[str, Mapping[str, object]],
-    curves: Sequence[Curve],
-    warnings: Sequence[str],
-    views: Sequence[Views],
-    task: str,
-    plane: str,
-) -> None:
-    """Write the report of a run to `path`, whole or not at all; the same arguments give the same bytes.
+@dataclass(frozen=True)
+class PageHead:
+    """What a page says besides its own content; whatever is empty is left out."""
 
-    Whatever is empty is left out. All text is escaped; none of it is read as HTML.
+    title: str
+    lead: str = ""
+    """One paragraph that sums the page up."""
+    warnings: Sequence[str] = ()
+    """What went wrong or may mislead, shown before anything else; one line each."""
+    data_note: str = ""
+    """What a reader must know about the data, shown prominently."""
+    facts: Sequence[tuple[str, str]] = ()
+    """Name and value of what a reader wants first: method, exams, seeds, epochs."""
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Section to name to value."""
+    commands: Sequence[str] = ()
+    """The command lines that made the page."""
+    task: str = ""
+    """The finding, such as "acl"."""
+    plane: str = ""
+    """Such as "sagittal"."""
+
+    @property
+    def filled_settings(self) -> dict[str, Mapping[str, object]]:
+        """The sections of the settings that hold any."""
+        return {section: values for section, values in self.settings.items() if values}
+
+
+def write_page(path: Path, template: str, head: PageHead, **content: object) -> None:
+    """Write a page to `path`, whole or not at all; the same arguments give the same bytes.
+
+    All text is escaped; none of it is read as HTML.
 
     Args:
-        path: the HTML file; it is replaced if it exists.
-        title: what the run was.
-        lead: one paragraph that sums it up.
-        facts: name and value of what a reader wants first: method, exams, epochs, time.
-        data: rows of the data table; its columns are the keys, in the order they are met.
-        data_note: what a reader must know about the data, shown prominently.
-        settings: section to name to value.
-        curves: training runs, whose metrics are drawn side by side.
-        warnings: what went wrong or may mislead, shown before anything else.
-        views: exams as they are and as augmentation changes them.
-        task: the finding, such as "acl".
-        plane: such as "sagittal".
+        path: The HTML file; it is replaced if it exists.
+        template: The name of a template of this folder that extends `base.html`.
+        head: What stands around the content.
+        content: The values that the template needs besides.
     """
-    runs, metrics = shown_curves(curves)
-    write_text(
-        path,
-        render(
-            "page.html",
-            title=title,
-            lead=lead,
-            facts=facts,
-            data=data,
-            data_columns=list(dict.fromkeys(column for row in data for column in row)),
-            data_note=data_note,
-            settings={section: values for section, values in settings.items() if values},
-            warnings=warnings,
-            task=task,
-            plane=plane,
-            runs=runs,
-            metrics=metrics,
-            views=shown_views(views),
-        ),
-    )
+    write_text(path, render(template, head=head, **content))

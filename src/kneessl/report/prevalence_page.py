@@ -10,12 +10,12 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from kneessl.evaluation.bootstrap import Interval
 from kneessl.evaluation.prevalence import ARMS, PrevalenceRow
-from kneessl.files import replacing, write_text
+from kneessl.files import replacing
 from kneessl.report import figures
 from kneessl.report.arm_lines import draw_arms
+from kneessl.report.page import PageHead, write_page
 from kneessl.report.prevalence_table import BALANCES, READOUTS, Panels, loss_text, share_text
 from kneessl.report.strips import Key, key
-from kneessl.report.template import render
 
 _BESIDE = 1.04
 """Factor by which the arms' bars at one prevalence stand apart, on the logarithmic axis."""
@@ -23,66 +23,32 @@ _DOTS_PER_INCH = 200
 _KEYS: list[Key] = [key(arm, k) for k, arm in enumerate(ARMS)]
 
 
-def write_prevalence_page(
-    path: Path,
-    *,
-    title: str,
-    lead: str,
-    data_note: str,
-    failures: Sequence[str],
-    facts: Sequence[tuple[str, str]],
-    panels: Panels,
-    positives: Mapping[float, int],
-    settings: Mapping[str, Mapping[str, object]],
-    commands: Sequence[str],
-    task: str,
-    plane: str,
-) -> None:
-    """Write the page to `path`, whole or not at all; the same arguments give the same bytes.
-
-    Whatever is empty is left out. All text is escaped; none of it is read as HTML.
+def write_prevalence_page(path: Path, head: PageHead, panels: Panels, positives: Mapping[float, int]) -> None:
+    """Write the page of AUC against prevalence, as `write_page` does.
 
     Args:
-        path: the HTML file; it is replaced if it exists.
-        title: what was compared.
-        lead: one paragraph that sums it up.
-        data_note: what a reader must know about the data, shown prominently.
-        failures: which training failed and why, one line each.
-        facts: name and value of what a reader wants first.
-        panels: for each, the rows of `kneessl.evaluation.prevalence.prevalence_rows`.
-        positives: how many training exams are positive at each prevalence.
-        settings: section to name to value: what was the same for all trainings.
-        commands: the command lines that made the page.
-        task: the finding, such as "acl".
-        plane: such as "sagittal".
+        path: The HTML file.
+        head: What was compared; its settings are those that were the same for all trainings.
+        panels: For each, the rows of `kneessl.evaluation.prevalence.prevalence_rows`.
+        positives: How many training exams are positive at each prevalence.
     """
     with _drawn(panels) as figure:
         picture = figures.svg(figure, _alt(panels))
-    write_text(
+    write_page(
         path,
-        render(
-            "prevalence.html",
-            title=title,
-            lead=lead,
-            warnings=failures,
-            data_note=data_note,
-            facts=facts,
-            task=task,
-            plane=plane,
-            keys=_KEYS,
-            arms=ARMS,
-            picture=picture,
-            verdicts=[(_name(panel.readout, panel.balance), _verdict(rows)) for panel, rows in panels.items()],
-            groups=[
-                (
-                    _name(panel.readout, panel.balance),
-                    [(share_text(row.prevalence), positives[row.prevalence], _cells(row)) for row in rows],
-                )
-                for panel, rows in panels.items()
-            ],
-            settings={section: values for section, values in settings.items() if values},
-            commands=commands,
-        ),
+        "prevalence.html",
+        head,
+        keys=_KEYS,
+        arms=ARMS,
+        picture=picture,
+        verdicts=[(_name(panel.readout, panel.balance), _verdict(rows)) for panel, rows in panels.items()],
+        groups=[
+            (
+                _name(panel.readout, panel.balance),
+                [(share_text(row.prevalence), positives[row.prevalence], _cells(row)) for row in rows],
+            )
+            for panel, rows in panels.items()
+        ],
     )
 
 

@@ -1,15 +1,13 @@
 """AUC and losses against prevalence as text for the terminal, and as CSV."""
 
-import csv
-import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from kneessl.evaluation.bootstrap import Interval
 from kneessl.evaluation.prevalence import ARMS, Panel, PrevalenceRow
-from kneessl.files import replacing
 from kneessl.report import wording
-from kneessl.report.comparison_table import WIDTH
+from kneessl.report.table import aligned, joined, with_note, write_table
 
 READOUTS = {"model": "the model's own output", "linear": "linear classifier on frozen features, from balanced labels"}
 BALANCES = {
@@ -38,21 +36,17 @@ def prevalence_table(panels: Panels, positives: Mapping[float, int]) -> str:
         positives: How many training exams are positive at each prevalence.
     """
     head = ["positive", *(text for arm in ARMS for text in (f"{arm}, AUC", "loses %")), "less by"]
-    blocks = [(panel, [_cells(row, positives[row.prevalence]) for row in rows]) for panel, rows in panels.items()]
-    widths = [max(len(line[k]) for line in [head, *(line for _, lines in blocks for line in lines)]) for k in range(6)]
-
-    def aligned(line: Sequence[str]) -> str:
-        return "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-
-    text = [aligned(head)]
-    for panel, lines in blocks:
-        text += ["", f"{READOUTS[panel.readout]}; {BALANCES[panel.balance]}", *map(aligned, lines)]
+    blocks = [[_cells(row, positives[row.prevalence]) for row in rows] for rows in panels.values()]
+    first, *others = aligned([head, *chain.from_iterable(blocks)])
+    lines, rest = [first], iter(others)
+    for panel, block in zip(panels, blocks, strict=True):
+        lines += ["", f"{READOUTS[panel.readout]}; {BALANCES[panel.balance]}", *islice(rest, len(block))]
     note = (
         "AUC: mean over seeds; loses %: the share of its AUC at 50 % that the arm loses, below 0 a gain; less by: the "
         "loss of supervised less that of self-supervised, above 0 where self-supervised loses less; in brackets 95 % "
         "intervals by bootstrap over exams and seeds, paired, not adjusted for how many there are"
     )
-    return "\n".join([*text, "", *textwrap.wrap(note, WIDTH)]) + "\n"
+    return with_note(lines, note)
 
 
 def _cells(row: PrevalenceRow, positives: int) -> list[str]:
@@ -94,10 +88,7 @@ def write_prevalence_csv(path: Path, panels: Panels, positives: Mapping[float, i
         for row in rows
         for arm in ARMS
     ]
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_table(path, table)
 
 
 def _figures(row: PrevalenceRow, arm: str) -> dict[str, object]:
@@ -109,4 +100,4 @@ def _figures(row: PrevalenceRow, arm: str) -> dict[str, object]:
             f"{name}_low": interval and interval.low,
             f"{name}_high": interval and interval.high,
         }
-    return columns | {"auc_by_seed": " ".join(map(str, found.by_seed)) if found else None}
+    return columns | {"auc_by_seed": joined(found.by_seed) if found else None}

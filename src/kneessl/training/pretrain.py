@@ -213,31 +213,34 @@ def record(training: UnlabelledTraining, rows: list[dict[str, float]], warning: 
 
 def report(training: UnlabelledTraining, rows: list[dict[str, float]], warning: str | None) -> None:
     """Write `report.html`, and say where everything is; for the arguments see `record`."""
-    from kneessl.report.page import write_report  # it imports matplotlib, for which no first step need wait
+    from kneessl.report.page import PageHead  # these import matplotlib, for which no first step need wait
+    from kneessl.report.run_page import write_run_page
 
     settings, folder, exams = training.settings, training.folder, training.exams
     method, plane, out = settings.method, settings.plane, settings.out
     views = {"view T": settings.view1, "view T'": settings.view2}
-    write_report(
+    write_run_page(
         out / "report.html",
-        title=f"Pre-training: {method}",
-        lead=(
-            f"{len(exams)} unlabelled {plane} exams, {settings.epochs} epochs. "
-            f"The last epoch's loss was {rows[-1]['loss']:.3f}; embeddings of different clips had "
-            f"standard deviation {rows[-1]['feature_std']:.2f} of 1 "
-            f"and effective rank {rows[-1]['effective_rank']:.1f}."
+        PageHead(
+            title=f"Pre-training: {method}",
+            lead=(
+                f"{len(exams)} unlabelled {plane} exams, {settings.epochs} epochs. "
+                f"The last epoch's loss was {rows[-1]['loss']:.3f}; embeddings of different clips had "
+                f"standard deviation {rows[-1]['feature_std']:.2f} of 1 "
+                f"and effective rank {rows[-1]['effective_rank']:.1f}."
+            ),
+            warnings=[warning] if warning else [],
+            data_note=data_note(folder),
+            facts=[("method", method), ("plane", plane), ("exams", str(len(exams))), ("seed", str(settings.seed))],
+            settings={"pre-training": plain({**settings.asked(), "lr": settings.optimization.lr})},
+            plane=plane,
         ),
-        facts=[("method", method), ("plane", plane), ("exams", str(len(exams))), ("seed", str(settings.seed))],
-        data=data_rows(folder, plane, task=None),
-        data_note=data_note(folder),
-        settings={"pre-training": plain({**settings.asked(), "lr": settings.optimization.lr})},
-        curves=[Curve(method, rows)],
-        warnings=[warning] if warning else [],
-        views=[
-            show_views(folder, "train", plane, exam, views, settings.preprocessing, settings.seed) for exam in exams[:2]
+        data_rows(folder, plane, task=None),
+        [Curve(method, rows)],
+        [
+            show_views(folder, "train", plane, exam, views, settings.preprocessing, settings.seed)
+            for exam in exams[:2]
         ],
-        task="",
-        plane=plane,
     )
     if warning:
         print(f"warning: {warning}")

@@ -10,6 +10,7 @@ from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, 
 from kneessl.reader.answer.pictures import heated_slice
 from kneessl.report.answer_page import write_answer_page
 from kneessl.report.content import Answer, KeyPicture, Sheet
+from kneessl.report.page import PageHead
 from kneessl.report.wording import duration_text
 from kneessl.sources.dicom.laterality import SIDES
 
@@ -30,8 +31,7 @@ def write_page(path: Path, assessment: Assessment) -> None:
     model = assessment.model
     write_answer_page(
         path,
-        title=_title(assessment.laterality),
-        facts=_facts(assessment),
+        PageHead(_title(assessment.laterality), facts=_facts(assessment)),
         alarm=NO_DIAGNOSIS if model.synthetic else "",
         flags=_flags(assessment),
         answers=[_answer(finding, assessment.planes) for finding in assessment.findings],

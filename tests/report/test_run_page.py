@@ -5,10 +5,11 @@ import re
 import matplotlib as mpl
 import numpy as np
 import pytest
+from helpers.page_head import headed
 from PIL import Image
 
 from kneessl.report.content import Curve, Views
-from kneessl.report.page import write_report
+from kneessl.report.run_page import write_run_page
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
 
@@ -37,7 +38,8 @@ def content(**changes):
 @pytest.fixture
 def write(tmp_path, parse):
     def write(**changes):
-        write_report(tmp_path / "report.html", **content(**changes))
+        head, rest = headed(content(**changes))
+        write_run_page(tmp_path / "report.html", head, **rest)
         html = (tmp_path / "report.html").read_text(encoding="utf-8")
         page = parse(html)
         assert page.open == []
