@@ -63,7 +63,7 @@ def run(knees: Path, out: Path, **changes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kneessl.experiments.prevalence.run_all", in_this_process)
         patch.setattr("kneessl.experiments.prevalence.BALANCES", ("oversample",))
-        for written in ("diagnosis.evaluate.write_evaluation_report", "report.page.write_report"):
+        for written in ("evaluate.evaluate.write_evaluation_report", "report.run_page.write_run_page"):
             patch.setattr(f"kneessl.{written}", lambda *_, **__: None)  # each takes longer than its training
         run_prevalence(knees, "acl", out, **(settings | changes))
 
