@@ -11,10 +11,12 @@ from PIL import Image
 
 from kneessl.evaluation.decisions import NEVER, OperatingPoints, lock
 from kneessl.evaluation.metrics import Proportion
-from kneessl.report.answer_page import bar, edges, promises, write_answer_page
+from kneessl.exams.folder import PLANES
+from kneessl.report.answer_page import bar, promises, write_answer_page
 from kneessl.report.content import Answer, KeyPicture, Sheet
 from kneessl.report.wording import probability_text, sentence_text
 from kneessl.sources.dicom.series import SeriesFacts
+from kneessl.sources.volume import edges_of
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
 POINTS = OperatingPoints(
@@ -49,6 +51,7 @@ def content(**changes):
     full = {
         "title": "Right knee: what the model says", "facts": [("Study", "00c0ffee")], "alarm": "",
         "flags": [], "answers": [an_answer()], "sheets": [sheet], "series": [UNUSED, USED], "missing": (),
+        "edges": {plane: edges_of(plane) for plane in PLANES},
         "left_out": ("localisers (3)", "videos (1)"), "model": [("SHA-256", "5e" * 32)],
     }  # fmt: skip
     return full | changes
@@ -257,13 +260,6 @@ def test_heat_of_two_kinds_is_told_with_each_finding(write):
 def test_a_finding_that_nothing_speaks_for(write):
     _, page = write(answers=[an_answer(state="no", key_slices=[], probability=0.02)])
     assert "acl (no) No slice speaks for it." in page.words
-
-
-def test_edges_of_slices_in_dicoms_letters():
-    """Anterior is on the left of a sagittal picture, and the patient's right on the left of the two others."""
-    assert edges("sagittal") == {"top": "S", "bottom": "I", "left": "A", "right": "P"}
-    assert edges("coronal") == {"top": "S", "bottom": "I", "left": "R", "right": "L"}
-    assert edges("axial") == {"top": "A", "bottom": "P", "left": "R", "right": "L"}
 
 
 def test_contact_sheet_holds_every_slice_in_order(write):

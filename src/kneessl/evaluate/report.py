@@ -12,14 +12,15 @@ from kneessl.evaluate.task_result import TaskResult
 from kneessl.evaluation import THRESHOLD
 from kneessl.evaluation.auc import auc_interval
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane
+from kneessl.exams.summary import data_note, data_rows
 from kneessl.model.locked import plane_folders
 from kneessl.model.model import Model
 from kneessl.model.predict import Predictions
 from kneessl.report.content import Arm, Curve, Evaluated, Finding, Place, Views
-from kneessl.report.describe import data_note, data_rows, show_views
 from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.report.page import PageHead
 from kneessl.sources.dicom.laterality import SIDES
+from kneessl.training.augmented import augmented_exam
 from kneessl.training.runs import data_hash, read_config, read_metrics, read_record
 from kneessl.views.augment import View
 
@@ -245,7 +246,7 @@ def data_table(folder: ExamFolder, planes: Sequence[Plane], tasks: Sequence[str]
     }
     rows: list[dict[str, str | int | float]] = []
     for plane in planes:
-        for found in data_rows(folder, plane, task=None):
+        for found in data_rows(folder, plane):
             split = str(found["split"])
             row = {"split": split, "plane": plane, "exams": found[f"{plane} exams"], "slices": found["slices an exam"]}
             exams = folder.exams(split, plane)
@@ -335,7 +336,9 @@ def views_of(settings: Iterable[Mapping[str, Any]], model: Model, folder: ExamFo
                 views[label] = View(**changes)
     plane, one = next(iter(model.planes.items()))
     exams = folder.exams(split, plane)[:SHOWN_EXAMS]
-    return [show_views(folder, split, plane, exam, views, one.preprocessing, seed=0) for exam in exams] if views else []
+    if not views:
+        return []
+    return [augmented_exam(folder, split, plane, exam, views, one.preprocessing, seed=0) for exam in exams]
 
 
 def runs_behind(paths: Mapping[str, Path], models: Mapping[str, Model]) -> dict[str, Path]:

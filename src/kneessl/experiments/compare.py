@@ -15,6 +15,7 @@ from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.evaluation.comparison import ComparedArm, compare_arms
 from kneessl.exams.folder import ExamFolder, Plane
+from kneessl.exams.summary import data_note
 from kneessl.experiments.jobs import (
     OWN_OF_FINETUNE,
     OWN_OF_PRETRAIN,
@@ -29,7 +30,6 @@ from kneessl.files import write_text
 from kneessl.methods import METHODS
 from kneessl.report.comparison_page import write_comparison_page
 from kneessl.report.comparison_table import terminal_table, write_comparison_csv
-from kneessl.report.describe import data_note
 from kneessl.report.page import PageHead
 from kneessl.settings import require_positive
 from kneessl.training.runs import open_run, plain

@@ -17,13 +17,13 @@ from kneessl.errors import UserError
 from kneessl.evaluation.label_curve import CurvePoint, Scores, label_curve
 from kneessl.evaluation.probe import enough_to_probe
 from kneessl.exams.folder import ExamFolder, Plane
+from kneessl.exams.summary import data_note
 from kneessl.experiments.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, predictions, run_all
 from kneessl.files import write_text
 from kneessl.finetuning.recipes import OF_RECIPE, Recipe, adapt
 from kneessl.finetuning.start import chosen_network, read_start, start_classifier
 from kneessl.model.labels import FEWEST as FEWEST_OF_A_CLASS
 from kneessl.model.labels import label_subset, labelled_exams
-from kneessl.report.describe import data_note
 from kneessl.report.label_curve_page import write_label_curve_page, write_label_curve_png
 from kneessl.report.label_curve_table import label_curve_table, write_label_curve_csv
 from kneessl.report.page import PageHead

@@ -29,6 +29,7 @@ from kneessl.evaluation.prevalence import (
 from kneessl.evaluation.probe import enough_to_probe
 from kneessl.exams.folder import ExamFolder, Plane, Split
 from kneessl.exams.subset import labelled, write_subset
+from kneessl.exams.summary import data_note
 from kneessl.experiments.jobs import (
     OWN_OF_FINETUNE,
     OWN_OF_PRETRAIN,
@@ -45,7 +46,6 @@ from kneessl.finetuning.recipes import OF_RECIPE, Balance, adapt
 from kneessl.methods import METHODS, MethodName, make_method
 from kneessl.model.labels import FEWEST
 from kneessl.model.locked import WEIGHTS
-from kneessl.report.describe import data_note
 from kneessl.report.page import PageHead
 from kneessl.report.prevalence_page import write_prevalence_page, write_prevalence_png
 from kneessl.report.prevalence_table import prevalence_table, write_prevalence_csv

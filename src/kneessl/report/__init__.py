@@ -1,4 +1,5 @@
 """HTML pages, tables and figures; each page is one self-contained file that is read from top to bottom.
 
-May import only `evaluation`, `exams`, `sources`, `sources/dicom` and `views`. Begin with `page.py`.
+It knows arrays and words, no exam folder and no model. May import only `evaluation` and `exams` (the type of a plane).
+Begin with `page.py`.
 """

@@ -1,6 +1,6 @@
 """The page of one knee: what a model says of it and why; one HTML file that is read in a minute."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +8,12 @@ from PIL import Image
 
 from kneessl.evaluation import Proportion
 from kneessl.evaluation.decisions import NEVER, OperatingPoints
-from kneessl.exams.folder import PLANES, Plane
+from kneessl.exams.folder import Plane
 from kneessl.report import figures
-from kneessl.report.content import Answer, Sheet
+from kneessl.report.content import Answer, SeriesRow, Sheet
 from kneessl.report.figures import Picture
 from kneessl.report.page import PageHead, write_page
 from kneessl.report.wording import probability_text, proportion_text
-from kneessl.sources.dicom.series import SeriesFacts
-from kneessl.sources.volume import DISPLAY
 
 WORDS = {
     "yes": ("Yes", "The model says that this finding is there."),
@@ -25,7 +23,6 @@ WORDS = {
     "none": ("Not assessed", "The model says nothing about this finding: neither yes nor no."),
 }
 """How an answer is headed, and what it means."""
-_OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
 _THUMBNAIL_SIDE = 96
 _NAMED_FROM = 0.14
 """A zone of the bar at least so wide, as a share, has its name in it."""
@@ -100,9 +97,10 @@ def write_answer_page(
     flags: Sequence[tuple[str, str]],
     answers: Sequence[Answer],
     sheets: Sequence[Sheet],
-    series: Sequence[SeriesFacts],
+    series: Sequence[SeriesRow],
     missing: Sequence[Plane],
     left_out: Sequence[str],
+    edges: Mapping[Plane, Mapping[str, str]],
     model: Sequence[tuple[str, str]],
 ) -> None:
     """Write the page of one knee, as `write_page` does. That it is no medical device the page says by itself.
@@ -117,6 +115,7 @@ def write_answer_page(
         series: All series of the study, used or not.
         missing: Planes of the model that could not be used.
         left_out: What of the study never became a series.
+        edges: Where in the patient the edges of a plane's slices lie, such as `{"top": "S", ...}`.
         model: Name and value of what tells which model it was.
     """
     write_page(
@@ -126,19 +125,13 @@ def write_answer_page(
         alarm=alarm,
         flags=flags,
         findings=[_said(answer, number) for number, answer in enumerate(answers, start=1)],
-        edges={plane: edges(plane) for plane in PLANES},
+        edges=edges,
         sheets=[_contact_sheet(sheet) for sheet in sheets],
         series=sorted(series, key=lambda line: (not line.used, line.number)),
         missing=missing,
         left_out=left_out,
         model=model,
     )
-
-
-def edges(plane: Plane) -> dict[str, str]:
-    """Return where in the patient the edges of a displayed slice lie, as DICOM's letters: L, R, A, P, S, I."""
-    down, right = DISPLAY[plane][1], DISPLAY[plane][2]
-    return {"top": _OPPOSITE[down], "bottom": down, "left": _OPPOSITE[right], "right": right}
 
 
 def _said(answer: Answer, number: int) -> Said:

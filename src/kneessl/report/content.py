@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,6 +181,58 @@ class Sheet:
 
     def __post_init__(self) -> None:
         _check_slices(self.slices, self.plane)
+
+
+class SeriesRow(Protocol):
+    """What the page of a knee says of one series of the study, used or not."""
+
+    @property
+    def number(self) -> int:
+        """1, 2, ... within the study."""
+
+    @property
+    def plane(self) -> Plane:
+        """The plane that is nearest."""
+
+    @property
+    def obliquity_deg(self) -> float:
+        """Angle between the slices and that plane, in degrees."""
+
+    @property
+    def slices(self) -> int:
+        """How many it has."""
+
+    @property
+    def slice_mm(self) -> float | None:
+        """Distance of neighbouring slices; None where it is not known."""
+
+    @property
+    def echo_ms(self) -> float | None:
+        """Echo time; None where it is not known."""
+
+    @property
+    def weighting(self) -> str:
+        """Such as `PD`."""
+
+    @property
+    def contrast_from(self) -> str:
+        """How weighting and fat suppression are known."""
+
+    @property
+    def fat_suppressed(self) -> bool | None:
+        """None where it is not known."""
+
+    @property
+    def laterality(self) -> str:
+        """`L`, `R` or empty."""
+
+    @property
+    def used(self) -> bool:
+        """Whether the model was given it."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was chosen, or why it was not used."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,3 +139,10 @@ def _nearest_axes(directions: np.ndarray) -> list[int]:
     rest = [axis for axis in range(3) if axis != first]
     rows, columns = max(permutations(rest), key=lambda pair: size[1, pair[0]] + size[2, pair[1]])
     return [first, rows, columns]
+
+
+def edges_of(plane: Plane) -> dict[str, str]:
+    """Return where in the patient the edges of a displayed slice lie, as DICOM's letters: L, R, A, P, S, I."""
+    opposite = dict(zip("LRAPSI", "RLPAIS", strict=True))
+    down, right = DISPLAY[plane][1], DISPLAY[plane][2]
+    return {"top": opposite[down], "bottom": down, "left": opposite[right], "right": right}

@@ -14,7 +14,8 @@ from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.methods import METHODS, MethodName, MethodSettings, make_method, settings_help
 from kneessl.nets.encoder import Pool
 from kneessl.report.content import Curve
-from kneessl.report.describe import data_note, data_rows, show_views
+from kneessl.exams.summary import data_note, data_rows
+from kneessl.training.augmented import augmented_exam
 from kneessl.settings import Settings, require_not_negative, require_positive, takes
 from kneessl.training.fit import fit
 from kneessl.training.machine import Precision
@@ -235,10 +236,10 @@ def report(training: UnlabelledTraining, rows: list[dict[str, float]], warning: 
             settings={"pre-training": plain({**settings.asked(), "lr": settings.optimization.lr})},
             plane=plane,
         ),
-        data_rows(folder, plane, task=None),
+        data_rows(folder, plane),
         [Curve(method, rows)],
         [
-            show_views(folder, "train", plane, exam, views, settings.preprocessing, settings.seed)
+            augmented_exam(folder, "train", plane, exam, views, settings.preprocessing, settings.seed)
             for exam in exams[:2]
         ],
     )

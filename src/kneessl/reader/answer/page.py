@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kneessl.evaluate.mistakes import heat_text
-from kneessl.exams.folder import Plane
+from kneessl.exams.folder import PLANES, Plane
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, KeySlice, ModelFacts, PlaneSeen
 from kneessl.reader.answer.pictures import heated_slice
 from kneessl.report.answer_page import write_answer_page
@@ -13,6 +13,7 @@ from kneessl.report.content import Answer, KeyPicture, Sheet
 from kneessl.report.page import PageHead
 from kneessl.report.wording import duration_text
 from kneessl.sources.dicom.laterality import SIDES
+from kneessl.sources.volume import edges_of
 
 FLAGS = {
     "quality": "Quality",
@@ -42,6 +43,7 @@ def write_page(path: Path, assessment: Assessment) -> None:
         series=assessment.series,
         missing=assessment.missing,
         left_out=assessment.left_out,
+        edges={plane: edges_of(plane) for plane in PLANES},
         model=[*_model_rows(model), ("Time for this answer", duration_text(assessment.seconds))],
     )
 

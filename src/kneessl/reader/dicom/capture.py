@@ -15,8 +15,9 @@ from kneessl.reader.answer.assessment import NOTICE, Assessment, Finding, KeySli
 from kneessl.reader.answer.drawing import GROUND, INK, SOFT, Text, beside, font, paragraphs, under
 from kneessl.reader.answer.pictures import heated_slice
 from kneessl.reader.dicom.returned import SIDES, file_under, making, notices, plain, result_uids
-from kneessl.report.answer_page import WORDS, bar, edges
+from kneessl.report.answer_page import WORDS, bar
 from kneessl.report.wording import probability_text
+from kneessl.sources.volume import edges_of
 
 MARGIN, GAP = 24, 4
 CARD = 2 * SIDE + GAP
@@ -151,7 +152,7 @@ def _add_directions(picture: Image.Image, plane: Plane) -> None:
     draw, far = ImageDraw.Draw(picture), SIDE - 4
     places: dict[str, tuple[float, float, str]] = {"top": (SIDE / 2, 4, "mt"), "bottom": (SIDE / 2, far, "mb")}
     places |= {"left": (4, SIDE / 2, "lm"), "right": (far, SIDE / 2, "rm")}
-    for edge, letter in edges(plane).items():
+    for edge, letter in edges_of(plane).items():
         x, y, anchor = places[edge]
         draw.text((x, y), letter, "white", font(14, True), anchor, stroke_width=2, stroke_fill="black")
 
