@@ -50,17 +50,17 @@ def ones_and(values):
 @pytest.mark.parametrize("seed", range(3))
 def test_slope_and_intercept_maximise_the_likelihood(seed, slope):
     labels, probabilities = random_case(seed, slope=slope, intercept=0.4)
-    result = calibration(labels, probabilities, level=0.9)
+    result = calibration(labels, probabilities)
     found, covariance = logistic(ones_and(logit(probabilities)), labels)
     error = math.sqrt(covariance[1, 1])
     assert result.slope.value == pytest.approx(found[1], abs=1e-6)
     assert result.slope.standard_error == pytest.approx(error, rel=1e-4)
-    assert result.slope.low == pytest.approx(found[1] - 1.6448536269514722 * error, abs=1e-4)
-    assert result.slope.high == pytest.approx(found[1] + 1.6448536269514722 * error, abs=1e-4)
+    assert result.slope.low == pytest.approx(found[1] - Z * error, abs=1e-4)
+    assert result.slope.high == pytest.approx(found[1] + Z * error, abs=1e-4)
     found, covariance = logistic(np.ones((len(labels), 1)), labels, logit(probabilities))
     assert result.intercept.value == pytest.approx(found[0], abs=1e-6)
     assert result.intercept.standard_error == pytest.approx(math.sqrt(covariance[0, 0]), rel=1e-4)
-    assert (result.level, result.no_slope) == (0.9, None)
+    assert result.no_slope is None
 
 
 def test_slope_equals_scikit_learns_unpenalised_regression():
@@ -323,11 +323,10 @@ def test_the_covariance_is_that_of_an_independent_fit(seed):
     (intercept, slope), covariance = logistic(ones_and(logits), platt_targets(labels))
     np.testing.assert_allclose(fitted.covariance, covariance, rtol=2e-4, atol=1e-7)
     for value in (-3.0, 0.4, 5.0):
-        for level, quantile in ((0.95, Z), (0.9, 1.6448536269514722)):
-            variance = covariance[0, 0] + 2 * value * covariance[0, 1] + value**2 * covariance[1, 1]
-            ends = expit(intercept + slope * value + quantile * math.sqrt(variance) * np.array([-1, 1]))
-            assert fitted.interval(value, level) == pytest.approx(ends.tolist(), abs=1e-4)
-            assert ends[0] < fitted.apply(value) < ends[1]
+        variance = covariance[0, 0] + 2 * value * covariance[0, 1] + value**2 * covariance[1, 1]
+        ends = expit(intercept + slope * value + Z * math.sqrt(variance) * np.array([-1, 1]))
+        assert fitted.interval(value) == pytest.approx(ends.tolist(), abs=1e-4)
+        assert ends[0] < fitted.apply(value) < ends[1]
     assert Recalibration(fitted.slope, fitted.intercept).interval(0.4) is None
 
 
@@ -381,9 +380,6 @@ def test_an_older_recalibration_has_no_interval_and_one_of_no_error_no_width():
     assert Recalibration(**json.loads('{"slope": 1.5, "intercept": -0.5}')).interval(0.3) is None
     low, high = Recalibration(1.5, -0.5, ((0.0, 0.0), (0.0, 0.0))).interval(0.3)
     assert low == high == pytest.approx(expit(-0.05))
-    for level in (0, 1, 95, math.nan):
-        with pytest.raises(UserError, match="confidence level"):
-            Recalibration(1.0, 0.0).interval(0.0, level)
 
 
 @pytest.mark.parametrize(
@@ -447,9 +443,3 @@ def test_logits_are_no_probabilities(scores):
 def test_infinite_logits_are_refused():
     with pytest.raises(UserError, match="finite logits"):
         Recalibration.fit([0, 0, 1, 1], [0, 1, 2, math.inf])
-
-
-@pytest.mark.parametrize("level", [0, 1, 95, math.nan])
-def test_wrong_level(level):
-    with pytest.raises(UserError, match="confidence level"):
-        calibration([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], level)

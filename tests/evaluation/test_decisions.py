@@ -294,12 +294,6 @@ def test_wrong_thresholds(thresholds):
         net_benefit(LABELS, PROBABILITIES, thresholds)
 
 
-@pytest.mark.parametrize("level", [0, 1, 95, math.nan])
-def test_wrong_level(level):
-    with pytest.raises(UserError, match="confidence level"):
-        net_benefit(LABELS, PROBABILITIES, [0.5], level)
-
-
 @pytest.mark.parametrize(
     ("labels", "scores", "sentence"),
     [

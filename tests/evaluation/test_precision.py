@@ -35,7 +35,7 @@ def test_by_hand():
     # In order 1, 0, 1, 0: precision 1 at the first positive, 2/3 at the second. Without each positive in turn it is
     # 1/2 and 1, without each negative 1 and 5/6. Variance: 1/2 x (1/16 + 1/16) + 1/2 x (1/144 + 1/144) = 5/72.
     result = auprc_interval([1, 0, 1, 0], [4, 3, 2, 1])
-    assert (result.auprc, result.chance, result.level) == (pytest.approx(5 / 6), 0.5, 0.95)
+    assert (result.auprc, result.chance) == (pytest.approx(5 / 6), 0.5)
     assert result.standard_error == pytest.approx(math.sqrt(5 / 72))
     half = 1.959963984540054 * math.sqrt(5 / 72) / (5 / 36)
     assert (result.low, result.high) == pytest.approx((expit(logit(5 / 6) - half), expit(logit(5 / 6) + half)))
@@ -57,7 +57,7 @@ def test_perfect_separation_has_no_width():
 
 
 def test_limits_stay_between_0_and_1():
-    result = auprc_interval([1, 1, 0, 0, 0, 0], [5, 1, 4, 3, 2, 0], level=0.999)
+    result = auprc_interval([1, 1, 0, 0, 0, 0], [5, 1, 4, 3, 2, 0])
     assert 0 < result.low < result.auprc < result.high < 1
 
 
@@ -71,13 +71,12 @@ def test_a_second_copy_of_each_exam_adds_nothing_if_patients_are_named():
 
 
 @pytest.mark.parametrize(
-    ("labels", "scores", "level", "sentence"),
+    ("labels", "scores", "sentence"),
     [
-        ([1, 0, 0], [1, 2, 3], 0.95, "1 positive and 2 negative"),
-        ([1, 1, 0, 0], [1, 2, 3, math.nan], 0.95, "1 of 4 scores are NaN"),
-        ([1, 1, 0, 0], [1, 2, 3, 4], 95, "confidence level"),
+        ([1, 0, 0], [1, 2, 3], "1 positive and 2 negative"),
+        ([1, 1, 0, 0], [1, 2, 3, math.nan], "1 of 4 scores are NaN"),
     ],
 )
-def test_wrong_arguments(labels, scores, level, sentence):
+def test_wrong_arguments(labels, scores, sentence):
     with pytest.raises(UserError, match=sentence):
-        auprc_interval(labels, scores, level=level)
+        auprc_interval(labels, scores)

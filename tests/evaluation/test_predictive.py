@@ -39,7 +39,7 @@ def test_standard_logit_interval_of_mercaldo():
     result = predictive_values(**SIGNATURE, prevalence=0.07)
     assert limits(result.ppv) == pytest.approx((0.2010444, 0.1331384, 0.2919216), abs=5e-8)
     assert limits(result.npv) == pytest.approx((0.9909508, 0.9734141, 0.9969560), abs=5e-8)
-    assert (result.prevalence, result.adjusted, result.level) == (0.07, False, 0.95)
+    assert (result.prevalence, result.adjusted) == (0.07, False)
 
 
 def test_adjusted_logit_interval_of_mercaldo():
@@ -59,9 +59,9 @@ def test_likelihood_ratio_of_simel():
 
 def test_negative_likelihood_ratio_by_its_formula():
     # Simel 1991: exp(ln(ratio) -+ z sqrt(1/fn - 1/positives + 1/tn - 1/negatives)).
-    result = likelihood_ratios(**LIVER, level=0.9)
+    result = likelihood_ratios(**LIVER)
     ratio = (27 / 258) / (54 / 86)
-    half = 1.6448536269514722 * math.sqrt(1 / 27 - 1 / 258 + 1 / 54 - 1 / 86)
+    half = 1.959963984540054 * math.sqrt(1 / 27 - 1 / 258 + 1 / 54 - 1 / 86)
     expected = (ratio, math.exp(math.log(ratio) - half), math.exp(math.log(ratio) + half))
     assert limits(result.negative) == pytest.approx(expected, rel=1e-12)
 
@@ -138,14 +138,6 @@ def test_nobody_called_has_no_predictive_value_in_the_sample():
     assert sample_predictive_values(tp=3, fn=0, fp=5, tn=0).npv is None
 
 
-def test_level_reaches_every_interval():
-    for function in (sample_predictive_values, likelihood_ratios):
-        assert function(**LIVER, level=0.5) != function(**LIVER)
-    narrow, wide = (predictive_values(**LIVER, prevalence=0.1, level=level) for level in (0.8, 0.99))
-    assert wide.ppv.low < narrow.ppv.low < narrow.ppv.value < narrow.ppv.high < wide.ppv.high
-    assert wide.npv.low < narrow.npv.low < narrow.npv.value < narrow.npv.high < wide.npv.high
-
-
 def test_counts_of_numpy_are_counts():
     table = {name: np.int64(count) for name, count in LIVER.items()}
     assert predictive_values(**table, prevalence=0.25) == predictive_values(**LIVER, prevalence=0.25)
@@ -160,7 +152,6 @@ def test_counts_of_numpy_are_counts():
         ({"tn": "5"}, "tn must be a count"),
         ({"tp": 0, "fn": 0}, "0 positive and 86 negative"),
         ({"fp": 0, "tn": 0}, "258 positive and 0 negative"),
-        ({"level": 1.0}, "confidence level"),
     ],
 )
 def test_wrong_arguments(change, sentence):

@@ -21,7 +21,7 @@ from kneessl.report.content import Arm, Curve, Evaluated, Finding, Mistake, View
 from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.report.operating import predictive_columns, predictive_lines, splits, states_of
 from kneessl.report.subgroup_table import subgroup_tables
-from kneessl.report.wording import number_text
+from kneessl.report.wording import number_text, ratio_text
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
 N = 80
@@ -269,6 +269,32 @@ def test_predictive_values_elsewhere_follow_bayes():
     (line,) = predictive_lines(splits(never, labels), {"5 %": 0.05})
     assert line.cells[0] == ("–", "none called positive")
     assert "adjusted" in line.cells[1]
+
+
+def test_likelihood_ratios_are_those_of_sensitivity_and_specificity(write):
+    arm, labels = an_arm(), a_finding().labels
+    rows = splits(arm, labels)
+    for row in rows:
+        se, sp = row.sensitivity.value, row.specificity.value
+        if 0 not in (se, sp, 1 - se, 1 - sp):
+            assert [cell[0] for cell in row.ratios] == [ratio_text(se / (1 - sp)), ratio_text((1 - se) / sp)]
+    assert any("adjusted" not in cell for row in rows for cell in row.ratios)
+    never = replace(an_arm(locked=False), probabilities=np.full(N, 0.1))
+    (row,) = splits(never, labels)
+    assert row.ratios[0] == ("–", "none called positive")
+    assert row.ratios[1][-1] == "adjusted"
+    _, page = write(findings=[a_finding(arms=[arm])])
+    place = page.text.index("LR−")
+    assert page.text[place - 3 : place + 2] == ["Sensitivity", "Specificity", "LR+", "LR−", "PPV here"]
+    assert all(text in page.text for row in rows for cell in row.ratios for text in cell)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(0.0004, "0.000"), (0.0312, "0.031"), (0.854, "0.854"), (3.75, "3.75"), (12.34, "12.3"), (205.6, "206")],
+)
+def test_ratios_in_words(ratio, text):
+    assert ratio_text(ratio) == text
 
 
 def test_a_rule_in_that_is_never_said_reads_well(write):

@@ -63,14 +63,14 @@ def write(tmp_path, parse):
 
 def row(prevalence, *losses, less=None):
     """Both arms with these losses, and `(value, low, high)` of the difference."""
-    auc = Interval(0.8, 0.7, 0.9, 0.95, 200)
-    arms = {arm: ArmAt(auc, (0.8,), Interval(v, v, v, 0.95, 200)) for arm, v in zip(ARMS, losses, strict=True)}
-    return PrevalenceRow(prevalence, arms, Interval(*less, 0.95, 200) if less else None)
+    auc = Interval(0.8, 0.7, 0.9, 200)
+    arms = {arm: ArmAt(auc, (0.8,), Interval(v, v, v, 200)) for arm, v in zip(ARMS, losses, strict=True)}
+    return PrevalenceRow(prevalence, arms, Interval(*less, 200) if less else None)
 
 
 def test_shares_and_losses_in_words():
     assert [share_text(p) for p in (0.5, 0.184, 0.07, 0.01)] == ["50 %", "18.4 %", "7 %", "1 %"]
-    assert loss_text(Interval(-0.0042, -0.031, 0.0219, 0.95, 200)) == ("−0.4", "−3.1 to 2.2")
+    assert loss_text(Interval(-0.0042, -0.031, 0.0219, 200)) == ("−0.4", "−3.1 to 2.2")
 
 
 def test_terminal_table_has_a_block_for_each_panel(panels):

@@ -21,10 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from kneessl.errors import UserError
 
+LEVEL = 0.95
+"""Confidence level of every interval of this package."""
+QUANTILE = 1.959963984540054
+"""Standard errors that a normal interval of `LEVEL` reaches either way; written out, for SciPy's takes time to load."""
+
 
 @dataclass(frozen=True)
 class AucInterval:
-    """An AUC in [0, 1] and its confidence interval at `level`.
+    """An AUC in [0, 1] and its confidence interval.
 
     Where the scores separate the classes perfectly, DeLong's standard error is 0 and the interval has no
     width. That is where the method ends; it does not mean that the AUC is known exactly.
@@ -34,7 +39,7 @@ class AucInterval:
     low: float
     high: float
     standard_error: float
-    level: float
+    level: float = LEVEL
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class AucDifference:
     high: float
     p: float
     standard_error: float
-    level: float
+    level: float = LEVEL
 
 
 Scale = Literal["linear", "logit"]
 
 
-def auc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95, scale: Scale = "linear") -> AucInterval:
+def auc_interval(labels: ArrayLike, scores: ArrayLike, scale: Scale = "linear") -> AucInterval:
     """Return the AUC with DeLong's interval: normal approximation, clipped to [0, 1] as in R's pROC, or of its logit.
 
     The logit keeps the limits inside [0, 1] and the coverage near the level where the AUC is high: 95.2 % instead of
@@ -65,23 +70,21 @@ def auc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95, scal
         scores: (n,) any numbers where a higher one speaks for 1; only their order counts, ties count half. Or
             (trainings, n), one row for each training of one method: the interval is that of the mean AUC over
             trainings, whose scales may differ.
-        level: confidence level, between 0 and 1.
         scale: on which the estimate is taken to be normal.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = normal_quantile(level)
     positive = checked_labels(labels)
     components = _Components.of(positive, _checked_trainings(scores, positive))
     auc, error = components.mean(), components.standard_error()
-    low, high = max(auc - quantile * error, 0.0), min(auc + quantile * error, 1.0)
+    low, high = max(auc - QUANTILE * error, 0.0), min(auc + QUANTILE * error, 1.0)
     if scale == "logit":
-        low, high = logit_limits(auc, error, quantile)
-    return AucInterval(auc, low, high, error, level)
+        low, high = logit_limits(auc, error)
+    return AucInterval(auc, low, high, error)
 
 
-def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> AucDifference:
+def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> AucDifference:
     """Compare two models scored on the same exams: DeLong's paired test of AUC(a) - AUC(b), of means over trainings.
 
     The interval is the normal approximation, clipped to [-1, 1]. Where the difference has no variance (both
@@ -92,12 +95,10 @@ def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
         scores_a: (n,) or (trainings, n) scores of model a, as in `auc_interval`.
         scores_b: (n,) or (trainings, n) scores of model b for the same exams in the same order; its scale and its
             number of trainings may differ from a's.
-        level: confidence level, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = normal_quantile(level)
     positive = checked_labels(labels)
     a = _Components.of(positive, _checked_trainings(scores_a, positive))
     b = _Components.of(positive, _checked_trainings(scores_b, positive))
@@ -107,8 +108,8 @@ def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
         p = float(2 * scipy.stats.norm.sf(abs(difference) / error))
     else:
         p = 1.0 if difference == 0 else 0.0
-    low, high = max(difference - quantile * error, -1.0), min(difference + quantile * error, 1.0)
-    return AucDifference(difference, low, high, p, error, level)
+    low, high = max(difference - QUANTILE * error, -1.0), min(difference + QUANTILE * error, 1.0)
+    return AucDifference(difference, low, high, p, error)
 
 
 def mean_roc(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -255,17 +256,10 @@ def _one_dimensional(values: NDArray[np.float64], what: str) -> NDArray[np.float
     return values
 
 
-def logit_limits(value: float, error: float, quantile: float) -> tuple[float, float]:
-    """Return the limits of a share, so many standard errors of its logit either way; itself where it has no error."""
+def logit_limits(value: float, error: float) -> tuple[float, float]:
+    """Return the limits of a share by the normal interval of its logit; the share itself where it has no error."""
     if error == 0:
         return value, value
-    half = quantile * error / (value * (1 - value))
+    half = QUANTILE * error / (value * (1 - value))
     centre = scipy.special.logit(value)
     return float(scipy.special.expit(centre - half)), float(scipy.special.expit(centre + half))
-
-
-def normal_quantile(level: float) -> float:
-    """Return how many standard errors an interval of this level reaches either way."""
-    if not 0 < level < 1:
-        raise UserError(f"a confidence level lies between 0 and 1, not at {level}")
-    return float(scipy.stats.norm.ppf(0.5 + level / 2))

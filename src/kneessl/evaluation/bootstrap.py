@@ -17,7 +17,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import checked_labels, checked_scores, normal_quantile
+from kneessl.evaluation.auc import LEVEL, QUANTILE, checked_labels, checked_scores
 
 Statistic = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 """A figure of labels (n,), 0 or 1, and scores (n,), for any n with at least one exam of either label."""
@@ -28,13 +28,13 @@ LEAST_REPLICATES = 100
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure of the exams as they are, and its bootstrap interval at `level` from so many replicates."""
+    """A figure of the exams as they are, and its bootstrap interval from so many replicates."""
 
     value: float
     low: float
     high: float
-    level: float
     replicates: int
+    level: float = LEVEL
 
 
 def bootstrap_interval(
@@ -44,7 +44,6 @@ def bootstrap_interval(
     groups: ArrayLike | None = None,
     replicates: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Interval:
     """Return a figure with its BCa bootstrap interval, stratified by label, or by patient where `groups` names them.
 
@@ -74,7 +73,6 @@ def bootstrap_interval(
             without.
         replicates: at least 100.
         seed: the same seed gives the same interval.
-        level: confidence level, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above, or the statistic of a replicate is not a finite number.
@@ -83,7 +81,7 @@ def bootstrap_interval(
     values = checked_scores(scores, positive)
     truth = positive.astype(np.int64)
     patients = checked_patients(positive, groups)
-    return _bca(lambda chosen: statistic(truth[chosen], values[chosen]), patients, replicates, seed, level)
+    return _bca(lambda chosen: statistic(truth[chosen], values[chosen]), patients, replicates, seed)
 
 
 def bootstrap_difference(
@@ -94,7 +92,6 @@ def bootstrap_difference(
     groups: ArrayLike | None = None,
     replicates: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Interval:
     """Return a figure of model a minus that of model b on the same exams, with its interval as in `bootstrap_interval`.
 
@@ -108,7 +105,6 @@ def bootstrap_difference(
         groups: as in `bootstrap_interval`.
         replicates: as in `bootstrap_interval`.
         seed: as in `bootstrap_interval`.
-        level: as in `bootstrap_interval`.
 
     Raises:
         UserError: as in `bootstrap_interval`.
@@ -120,7 +116,7 @@ def bootstrap_difference(
     def difference(chosen: NDArray[np.intp]) -> float:
         return statistic(truth[chosen], a[chosen]) - statistic(truth[chosen], b[chosen])
 
-    return _bca(difference, checked_patients(positive, groups), replicates, seed, level)
+    return _bca(difference, checked_patients(positive, groups), replicates, seed)
 
 
 def roc_area(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
@@ -237,11 +233,8 @@ def _centred(left_out: NDArray[np.float64]) -> NDArray[np.float64]:
     return (len(left_out) - 1) / len(left_out) * (left_out.mean() - left_out)
 
 
-def _bca(
-    statistic: Callable[[NDArray[np.intp]], float], patients: Patients, replicates: int, seed: int, level: float
-) -> Interval:
+def _bca(statistic: Callable[[NDArray[np.intp]], float], patients: Patients, replicates: int, seed: int) -> Interval:
     """Bias-corrected and accelerated interval; replicates equal to the value count half as below it (our reading)."""
-    quantile = normal_quantile(level)
     if replicates < LEAST_REPLICATES:
         raise UserError(f"a bootstrap interval needs at least {LEAST_REPLICATES} replicates, not {replicates}")
 
@@ -258,8 +251,8 @@ def _bca(
     bias = scipy.stats.norm.ppf(np.clip(share, 0.5 / replicates, 1 - 0.5 / replicates))
     spread = float((moves**2).sum())
     acceleration = float((moves**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    shifted = bias + np.array([-quantile, quantile])
+    shifted = bias + np.array([-QUANTILE, QUANTILE])
     # |acceleration| is at most 1/6, so the denominator is above 0 unless bias and quantile together reach 6.
     at = scipy.stats.norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
     low, high = np.quantile(resampled, at)
-    return Interval(value, float(low), float(high), level, replicates)
+    return Interval(value, float(low), float(high), replicates)

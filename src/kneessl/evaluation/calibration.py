@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import as_numbers, checked_labels, checked_scores, normal_quantile
+from kneessl.evaluation.auc import QUANTILE, as_numbers, checked_labels, checked_scores
 from kneessl.evaluation.metrics import Proportion
 
 EPSILON = 1e-6
@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well probabilities agree with the labels; all intervals at `level`."""
+    """How well probabilities agree with the labels."""
 
     n: int
     positives: int
@@ -58,7 +58,6 @@ class Calibration:
     """1 - Brier score / that of always saying the prevalence: 1 is perfect, 0 tells nothing, below 0 misleads."""
     expected_observed: float
     """Sum of the probabilities / number of positives: above 1 they are too high on the whole."""
-    level: float
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ class Recalibration:
             raise UserError(f"{np.isnan(values).sum()} of {values.size} logits are NaN; they have no probability")
         return np.asarray(expit(self.intercept + self.slope * values))
 
-    def interval(self, logit: float, level: float = 0.95) -> tuple[float, float] | None:
+    def interval(self, logit: float) -> tuple[float, float] | None:
         """Return the confidence interval of the probability at one logit, or None without a covariance.
 
         Wald's on the log odds, intercept + slope x logit, whose variance follows from the covariance (delta method),
@@ -169,23 +168,21 @@ class Recalibration:
 
         Args:
             logit: a finite number.
-            level: confidence level, between 0 and 1.
 
         Raises:
             UserError: the arguments are not as described above.
         """
-        quantile = normal_quantile(level)
         at = np.array([1.0, as_numbers(logit, "logits")])
         if not np.isfinite(at).all():
             raise UserError(f"a probability has an interval at a finite logit, not at {logit}")
         if self.covariance is None:
             return None
         centre = self.intercept + self.slope * at[1]
-        half = quantile * np.sqrt(max(at @ np.array(self.covariance) @ at, 0.0))  # rounding may go below 0
+        half = QUANTILE * np.sqrt(max(at @ np.array(self.covariance) @ at, 0.0))  # rounding may go below 0
         return float(expit(centre - half)), float(expit(centre + half))
 
 
-def calibration(labels: ArrayLike, probabilities: ArrayLike, level: float = 0.95) -> Calibration:
+def calibration(labels: ArrayLike, probabilities: ArrayLike) -> Calibration:
     """Judge probabilities by the logistic recalibration model, the Brier score, and expected over observed.
 
     Slope and intercept are maximum likelihood with Wald intervals from the observed information. The slope is that of
@@ -198,31 +195,28 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, level: float = 0.95
     Args:
         labels: (n,) the reference standard, 0 or 1, with at least two exams of each.
         probabilities: (n,) of 1, in [0, 1].
-        level: confidence level, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = normal_quantile(level)
     positive = checked_labels(labels)
     probability = checked_probabilities(probabilities, positive)
     n, positives = len(positive), int(positive.sum())
     logits = logit(np.clip(probability, EPSILON, 1 - EPSILON))
-    slope, no_slope = _slope(positive, logits, quantile)
+    slope, no_slope = _slope(positive, logits)
     (large,), covariance = _maximise(np.ones((n, 1)), positive.astype(np.float64), logits)
     squares = (probability - positive) ** 2
-    brier = _estimate(squares.mean(), squares.std(ddof=1) / np.sqrt(n), quantile)
+    brier = _estimate(squares.mean(), squares.std(ddof=1) / np.sqrt(n))
     prevalence = positives / n
     return Calibration(
         n=n,
         positives=positives,
         slope=slope,
         no_slope=no_slope,
-        intercept=_estimate(large, np.sqrt(covariance[0, 0]), quantile),
+        intercept=_estimate(large, np.sqrt(covariance[0, 0])),
         brier=Estimate(brier.value, max(brier.low, 0.0), min(brier.high, 1.0), brier.standard_error),
         scaled_brier=1 - brier.value / (prevalence * (1 - prevalence)),
         expected_observed=float(probability.sum() / positives),
-        level=level,
     )
 
 
@@ -271,9 +265,7 @@ def checked_probabilities(probabilities: ArrayLike, labels: NDArray[np.bool_]) -
     return values
 
 
-def _slope(
-    positive: NDArray[np.bool_], logits: NDArray[np.float64], quantile: float
-) -> tuple[Estimate | None, str | None]:
+def _slope(positive: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[Estimate | None, str | None]:
     """Slope of the label on the logit, or None and why there is none."""
     if _alike(logits):
         return None, "all probabilities are alike, which leaves the slope open"
@@ -286,7 +278,7 @@ def _slope(
         coefficients, covariance = _maximise(columns, positive.astype(np.float64))
     except np.linalg.LinAlgError:
         return None, "the probabilities all but separate the classes, which leaves the slope open"
-    return _estimate(coefficients[1] / spread, np.sqrt(covariance[1, 1]) / spread, quantile), None
+    return _estimate(coefficients[1] / spread, np.sqrt(covariance[1, 1]) / spread), None
 
 
 def _only_intercept(variance: float) -> Covariance:
@@ -316,8 +308,8 @@ def _alike(values: NDArray[np.float64]) -> bool:
     return bool(values.std() <= 1e-12 * np.abs(values).max())
 
 
-def _estimate(value: float, error: float, quantile: float) -> Estimate:
-    return Estimate(float(value), float(value - quantile * error), float(value + quantile * error), float(error))
+def _estimate(value: float, error: float) -> Estimate:
+    return Estimate(float(value), float(value - QUANTILE * error), float(value + QUANTILE * error), float(error))
 
 
 def _maximise(

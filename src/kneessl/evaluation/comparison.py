@@ -10,15 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import AucDifference, AucInterval, auc_interval, compare_auc
+from kneessl.evaluation.auc import QUANTILE, AucDifference, AucInterval, auc_interval, compare_auc
 from kneessl.evaluation.metrics import THRESHOLD
-
-LEVEL = 0.95
-"""Confidence level of every interval of a comparison."""
 
 Kind = Literal["self-supervised", "supervised", "no training"]
 Key = TypeVar("Key")
@@ -160,6 +156,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p values for being so many: Holm's step-down, which bounds the chance of even one false alarm.
 
     The smallest of m is multiplied by m, the next by m - 1 and so on; none comes out below a smaller one's, or above 1.
+    SciPy has no such function (`false_discovery_control` bounds another thing), and statsmodels is no dependency.
 
     Args:
         p_values: each in [0, 1], in any order.
@@ -317,13 +314,11 @@ def mean_aucs(
         scores: For each cell, (seeds, n).
         references: The same of what a cell is compared with; one that is not named is not compared.
     """
-    differences = {
-        key: compare_auc(labels, rows, references[key], LEVEL) for key, rows in scores.items() if key in references
-    }
+    differences = {key: compare_auc(labels, rows, references[key]) for key, rows in scores.items() if key in references}
     adjusted = dict(zip(differences, holm([d.p for d in differences.values()]), strict=True))
     return {
         key: MeanAuc(
-            interval=auc_interval(labels, rows, LEVEL, scale="logit"),
+            interval=auc_interval(labels, rows, scale="logit"),
             by_seed=tuple(auc_interval(labels, row).auc for row in rows),
             difference=differences.get(key),
             p_holm=adjusted.get(key),
@@ -334,7 +329,7 @@ def mean_aucs(
 
 def _wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's interval of a proportion among n exams, where n need not be whole."""
-    z = float(scipy.stats.norm.ppf(0.5 + LEVEL / 2))
+    z = QUANTILE
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
     return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import as_numbers, checked_labels, normal_quantile
+from kneessl.evaluation.auc import QUANTILE, as_numbers, checked_labels
 from kneessl.evaluation.calibration import checked_probabilities
 from kneessl.evaluation.metrics import Proportion
 
@@ -140,7 +140,6 @@ class NetBenefit:
     treat_all: NDArray[np.float64]
     treat_none: NDArray[np.float64]
     """Zeros."""
-    level: float
 
 
 def lock(
@@ -233,7 +232,7 @@ def count_states(labels: ArrayLike, states: Sequence[State]) -> StateTable:
     )
 
 
-def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike, level: float = 0.95) -> NetBenefit:
+def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike) -> NetBenefit:
     """Return the decision curve: at threshold t, (true positives - false positives x t / (1 - t)) / n.
 
     Acting at t means that one true positive is worth (1 - t) / t false ones (Vickers & Elkin 2006). At a fixed
@@ -246,12 +245,10 @@ def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLi
         labels: (n,) the reference standard, 0 or 1, with at least two exams of each.
         probabilities: (n,) of 1, in [0, 1].
         thresholds: (k,) at least 0 and below 1.
-        level: confidence level of the band, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = normal_quantile(level)
     positive = checked_labels(labels)
     probability = checked_probabilities(probabilities, positive)
     at = as_numbers(thresholds, "thresholds")
@@ -263,12 +260,11 @@ def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLi
     return NetBenefit(
         thresholds=at,
         model=model,
-        low=model - quantile * error,
-        high=model + quantile * error,
+        low=model - QUANTILE * error,
+        high=model + QUANTILE * error,
         standard_error=error,
         treat_all=worth.mean(axis=1),
         treat_none=np.zeros(len(at)),
-        level=level,
     )
 
 

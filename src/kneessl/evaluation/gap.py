@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from kneessl.evaluation.comparison import LEVEL
+from kneessl.evaluation.auc import LEVEL
 
 BALANCED = 1.0
 """The ratio with which the others are compared."""
@@ -31,7 +31,7 @@ class OverSeeds:
     sd: float | None
     """Standard deviation over seeds, of the sample (n - 1)."""
     low: float | None
-    """Of Student's interval of the mean, at the level of a comparison."""
+    """Of Student's interval of the mean."""
     high: float | None
 
     @classmethod

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import checked_labels
-from kneessl.evaluation.comparison import LEVEL, MeanAuc, mean_aucs
+from kneessl.evaluation.auc import LEVEL, checked_labels
+from kneessl.evaluation.comparison import MeanAuc, mean_aucs
 
 REPLICATES = 2000
 """Resamples behind an interval of the labels needed."""
@@ -36,7 +37,7 @@ class LabelsNeeded:
     used: int
     labels: float
     low: float
-    """Lower end of the interval at the level of a comparison, by bootstrap over exams and seeds."""
+    """Lower end of the interval, by bootstrap over exams and seeds."""
     high: float
     least: int
     most: int
@@ -106,22 +107,12 @@ def label_curve(
 def isotonic(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Never-falling values nearest to the given ones by least squares, all weighing the same, along the first axis.
 
-    By the max-min formula (Barlow et al. 1972): at i, the largest over j <= i of the smallest over k >= i of the mean
-    of values j to k; the same as pooling adjacent violators. A running maximum would be simpler, but takes the luckiest
-    point for all that come after it.
+    A running maximum would be simpler, but takes the luckiest point for all that come after it.
 
     Args:
-        values: (points, ...).
+        values: (points, ...); what comes of a column with NaN is not defined.
     """
-    points = len(values)
-    sums = np.concatenate((np.zeros_like(values[:1]), np.cumsum(values, axis=0)))
-    smoothed = np.empty_like(values)
-    for i in range(points):
-        smallest = [
-            np.min([(sums[k + 1] - sums[j]) / (k + 1 - j) for k in range(i, points)], axis=0) for j in range(i + 1)
-        ]
-        smoothed[i] = np.max(smallest, axis=0)
-    return np.maximum.accumulate(smoothed, axis=0)  # which only takes away what rounding left
+    return np.apply_along_axis(lambda column: scipy.optimize.isotonic_regression(column).x, 0, values)
 
 
 def labels_for(aucs: ArrayLike, counts: NDArray[np.int64], curve: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import AucInterval, auc_interval, checked_labels, checked_scores
+from kneessl.evaluation.auc import LEVEL, AucInterval, auc_interval, checked_labels, checked_scores
 
 THRESHOLD = 0.5
 """The decision threshold, fixed before any test set is read: a probability at or above it is positive."""
@@ -29,15 +29,15 @@ class Proportion:
     n: int
 
     @classmethod
-    def of(cls, successes: int, n: int, level: float = 0.95) -> "Proportion":
-        """Return `successes` / `n` with Wilson's score interval at `level`; `n` is at least 1."""
-        interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
+    def of(cls, successes: int, n: int) -> "Proportion":
+        """Return `successes` / `n` with Wilson's score interval; `n` is at least 1."""
+        interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence_level=LEVEL, method="wilson")
         return cls(successes / n, float(interval.low), float(interval.high), successes, n)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One model on one set of exams; all intervals at the level of `auc`."""
+    """One model on one set of exams."""
 
     n: int
     positives: int
@@ -60,19 +60,18 @@ class Summary:
         return asdict(self)
 
 
-def summarise(labels: ArrayLike, scores: ArrayLike, threshold: float = THRESHOLD, level: float = 0.95) -> Summary:
+def summarise(labels: ArrayLike, scores: ArrayLike, threshold: float = THRESHOLD) -> Summary:
     """Summarise a model's probabilities against the reference standard.
 
     Args:
         labels: (n,) the reference standard, 0 or 1, with at least two exams of each.
         scores: (n,) probabilities of 1, in [0, 1].
         threshold: in [0, 1]; an exam scored at or above it is called positive.
-        level: confidence level of every interval, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    auc = auc_interval(labels, scores, level, scale="logit")
+    auc = auc_interval(labels, scores, scale="logit")
     positive = checked_labels(labels)
     probability = checked_scores(scores, positive)
     if probability.min() < 0 or probability.max() > 1:
@@ -90,9 +89,9 @@ def summarise(labels: ArrayLike, scores: ArrayLike, threshold: float = THRESHOLD
         n=n,
         positives=tp + fn,
         auc=auc,
-        accuracy=Proportion.of(tp + tn, n, level),
-        sensitivity=Proportion.of(tp, tp + fn, level),
-        specificity=Proportion.of(tn, tn + fp, level),
+        accuracy=Proportion.of(tp + tn, n),
+        sensitivity=Proportion.of(tp, tp + fn),
+        specificity=Proportion.of(tn, tn + fp),
         threshold=float(threshold),
         tn=tn,
         fp=fp,

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kneessl.evaluation.auc import checked_labels, checked_scores, logit_limits, normal_quantile
+from kneessl.evaluation.auc import checked_labels, checked_scores, logit_limits
 from kneessl.evaluation.bootstrap import checked_patients, jackknife
 
 
 @dataclass(frozen=True)
 class AuprcInterval:
-    """Average precision in [0, 1] and its interval at `level`, to be read against `chance`.
+    """Average precision in [0, 1] and its interval, to be read against `chance`.
 
     Where the scores separate the classes perfectly, the interval has no width; that does not mean that the AUPRC is
     known exactly (as in `AucInterval`).
@@ -29,12 +29,9 @@ class AuprcInterval:
     standard_error: float
     chance: float
     """The prevalence among these exams: what scores that know nothing get with ever more exams."""
-    level: float
 
 
-def auprc_interval(
-    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95
-) -> AuprcInterval:
+def auprc_interval(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None) -> AuprcInterval:
     """Return the average precision with a jackknife interval on the logit scale.
 
     The standard error is that of a jackknife that leaves out one exam, or one patient, at a time, within the strata of
@@ -49,20 +46,18 @@ def auprc_interval(
         labels: (n,) the reference standard, 0 or 1, with at least two exams of each.
         scores: (n,) any numbers where a higher one speaks for 1; only their order counts.
         groups: (n,) the patient of each exam, as in `bootstrap_interval`.
-        level: confidence level, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = normal_quantile(level)
     positive = checked_labels(labels)
     values = checked_scores(scores, positive)
     truth = positive.astype(np.int64)
     value = average_precision(truth, values)
     parts = jackknife(lambda kept: average_precision(truth[kept], values[kept]), checked_patients(positive, groups))
     error = float(np.sqrt(sum((part**2).sum() * len(part) / (len(part) - 1) for part in parts)))
-    low, high = logit_limits(value, error, quantile)
-    return AuprcInterval(value, low, high, error, float(positive.mean()), level)
+    low, high = logit_limits(value, error)
+    return AuprcInterval(value, low, high, error, float(positive.mean()))
 
 
 def average_precision(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:

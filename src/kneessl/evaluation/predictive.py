@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import normal_quantile
+from kneessl.evaluation.auc import QUANTILE
 from kneessl.evaluation.metrics import Proportion
 
 
@@ -26,7 +26,7 @@ class PredictiveValue:
 
 @dataclass(frozen=True)
 class PredictiveValues:
-    """Predictive values at `prevalence`; intervals at `level` take the prevalence as known."""
+    """Predictive values at `prevalence`; intervals take the prevalence as known."""
 
     ppv: PredictiveValue
     """Of those called positive, the share with the finding."""
@@ -35,7 +35,6 @@ class PredictiveValues:
     prevalence: float
     adjusted: bool
     """Whether a count was 0, so that values and intervals are the adjusted ones."""
-    level: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class LikelihoodRatio:
 
 @dataclass(frozen=True)
 class LikelihoodRatios:
-    """Likelihood ratios of both answers; intervals at `level`."""
+    """Likelihood ratios of both answers."""
 
     positive: LikelihoodRatio
     """LR+ = sensitivity / (1 - specificity)."""
@@ -67,12 +66,9 @@ class LikelihoodRatios:
     """LR- = (1 - sensitivity) / specificity."""
     adjusted: bool
     """Whether a count was 0, so that 0.5 was added to each."""
-    level: float
 
 
-def predictive_values(
-    *, tp: int, fn: int, fp: int, tn: int, prevalence: float, level: float = 0.95
-) -> PredictiveValues:
+def predictive_values(*, tp: int, fn: int, fp: int, tn: int, prevalence: float) -> PredictiveValues:
     """Return PPV and NPV at a stated prevalence by Bayes's theorem, with Mercaldo's logit intervals.
 
     Sensitivity and specificity come from the counts, the prevalence does not: the exams may hold far more positives
@@ -89,33 +85,30 @@ def predictive_values(
         fp: negatives that are called positive.
         tn: negatives that are called negative; with `fp` at least 1.
         prevalence: share of patients with the finding where the answers will be used, between 0 and 1, exclusive.
-        level: confidence level, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = normal_quantile(level)
     _check_counts(tp, fn, fp, tn)
     if not 0 < prevalence < 1:
         raise UserError(f"a prevalence lies between 0 and 1, exclusive, not at {prevalence}")
     adjusted = 0 in (tp, fn, fp, tn)
-    added = quantile**2 / 2 if adjusted else 0.0
+    added = QUANTILE**2 / 2 if adjusted else 0.0
     a, c, b, d = tp + added, fn + added, fp + added, tn + added
     odds = prevalence / (1 - prevalence)
     log_ppv = math.log(odds * _ratio(a, c, b, d))
     log_npv = -math.log(odds * _ratio(c, a, d, b))
-    ppv_half = quantile * math.sqrt(_log_variance(a, c, b, d))
-    npv_half = quantile * math.sqrt(_log_variance(c, a, d, b))
+    ppv_half = QUANTILE * math.sqrt(_log_variance(a, c, b, d))
+    npv_half = QUANTILE * math.sqrt(_log_variance(c, a, d, b))
     return PredictiveValues(
         ppv=PredictiveValue(_expit(log_ppv), _expit(log_ppv - ppv_half), _expit(log_ppv + ppv_half)),
         npv=PredictiveValue(_expit(log_npv), _expit(log_npv - npv_half), _expit(log_npv + npv_half)),
         prevalence=float(prevalence),
         adjusted=adjusted,
-        level=level,
     )
 
 
-def sample_predictive_values(*, tp: int, fn: int, fp: int, tn: int, level: float = 0.95) -> SamplePredictiveValues:
+def sample_predictive_values(*, tp: int, fn: int, fp: int, tn: int) -> SamplePredictiveValues:
     """Return PPV and NPV among the exams themselves, which hold elsewhere only at the same prevalence.
 
     Args:
@@ -123,20 +116,18 @@ def sample_predictive_values(*, tp: int, fn: int, fp: int, tn: int, level: float
         fn: as in `predictive_values`.
         fp: as in `predictive_values`.
         tn: as in `predictive_values`.
-        level: confidence level, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    normal_quantile(level)
     _check_counts(tp, fn, fp, tn)
     return SamplePredictiveValues(
-        ppv=Proportion.of(tp, tp + fp, level) if tp + fp else None,
-        npv=Proportion.of(tn, tn + fn, level) if tn + fn else None,
+        ppv=Proportion.of(tp, tp + fp) if tp + fp else None,
+        npv=Proportion.of(tn, tn + fn) if tn + fn else None,
     )
 
 
-def likelihood_ratios(*, tp: int, fn: int, fp: int, tn: int, level: float = 0.95) -> LikelihoodRatios:
+def likelihood_ratios(*, tp: int, fn: int, fp: int, tn: int) -> LikelihoodRatios:
     """Return LR+ and LR- with intervals that are symmetric on the log scale (Simel 1991).
 
     Where one of the four counts is 0, a ratio or its error would be 0 or infinite, or the error too small; then 0.5 is
@@ -147,22 +138,20 @@ def likelihood_ratios(*, tp: int, fn: int, fp: int, tn: int, level: float = 0.95
         fn: as in `predictive_values`.
         fp: as in `predictive_values`.
         tn: as in `predictive_values`.
-        level: confidence level, between 0 and 1.
 
     Raises:
         UserError: the arguments are not as described above.
     """
-    quantile = normal_quantile(level)
     _check_counts(tp, fn, fp, tn)
     adjusted = 0 in (tp, fn, fp, tn)
     added = 0.5 if adjusted else 0.0
     a, c, b, d = tp + added, fn + added, fp + added, tn + added
-    return LikelihoodRatios(_simel(a, c, b, d, quantile), _simel(c, a, d, b, quantile), adjusted, level)
+    return LikelihoodRatios(_simel(a, c, b, d), _simel(c, a, d, b), adjusted)
 
 
-def _simel(hits: float, misses: float, false: float, true: float, quantile: float) -> LikelihoodRatio:
+def _simel(hits: float, misses: float, false: float, true: float) -> LikelihoodRatio:
     ratio = _ratio(hits, misses, false, true)
-    factor = math.exp(quantile * math.sqrt(_log_variance(hits, misses, false, true)))
+    factor = math.exp(QUANTILE * math.sqrt(_log_variance(hits, misses, false, true)))
     return LikelihoodRatio(ratio, ratio / factor, ratio * factor)
 
 

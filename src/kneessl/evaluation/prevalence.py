@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kneessl.evaluation.auc import auc_interval, checked_labels
+from kneessl.evaluation.auc import LEVEL, auc_interval, checked_labels
 from kneessl.evaluation.bootstrap import Interval
-from kneessl.evaluation.comparison import LEVEL
 from kneessl.evaluation.gap import relative_gap
 from kneessl.evaluation.label_curve import REPLICATES, Scores, resampled_means
 
@@ -106,14 +105,14 @@ def prevalence_rows(
 
 
 def percentiles(values: NDArray[np.float64]) -> Interval:
-    """A figure and its percentile interval, at the level of a comparison.
+    """A figure and its percentile interval.
 
     Args:
         values: (1 + resamples,), of all exams first; a resample that is not a number is left out.
     """
     known = values[1:][np.isfinite(values[1:])]
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(values[0]), float(low), float(high), LEVEL, len(known))
+    return Interval(float(values[0]), float(low), float(high), len(known))
 
 
 def _arm_at(labels: ArrayLike, cell: Scores, mean: NDArray[np.float64], loss: NDArray[np.float64] | None) -> ArmAt:

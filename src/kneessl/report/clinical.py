@@ -37,8 +37,6 @@ NET_BENEFIT_AT = (0.05, 0.1, 0.2, 0.3, 0.5)
 HIGHEST_THRESHOLD = 0.8
 """Where the decision curve ends: nobody acts only when he is surer than that."""
 _MISTAKE_SIDE = 160
-_MISTAKES_A_KIND = 6
-"""At most so many missed exams and so many false alarms are shown for each arm."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +274,8 @@ def _predictive_note(results: Sequence[Result]) -> str:
     )
     adjusted = any(ADJUSTED in cell for result in results for line in result.predictive for cell in line.cells)
     return note + (
-        " Adjusted: one of the four counts is 0, so 1.92 was added to each (Mercaldo's adjusted interval)."
+        " Adjusted: one of the four counts is 0, so 1.92 was added to each (Mercaldo's adjusted interval), and for "
+        "likelihood ratios 0.5."
         if adjusted
         else ""
     )
@@ -297,7 +296,7 @@ def _calibrated(arm: Arm, labels: NDArray[np.int64]) -> Calibrated:
 
 def _mistakes(summary: Summary, arm: Arm) -> Mistakes:
     missed, false_alarms = (
-        [_mistake(mistake) for mistake in arm.mistakes if mistake.label == label][:_MISTAKES_A_KIND] for label in (1, 0)
+        [_mistake(mistake) for mistake in arm.mistakes if mistake.label == label] for label in (1, 0)
     )
     return Mistakes(
         wrong=summary.fp + summary.fn,

@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from kneessl.evaluation import THRESHOLD, Proportion
 from kneessl.evaluation.decisions import NEVER, OperatingPoints, StateTable, count_states
-from kneessl.evaluation.predictive import PredictiveValues, predictive_values, sample_predictive_values
+from kneessl.evaluation.predictive import (
+    LikelihoodRatio,
+    PredictiveValues,
+    likelihood_ratios,
+    predictive_values,
+    sample_predictive_values,
+)
 from kneessl.report import wording
 from kneessl.report.clinical_figures import Mark
 from kneessl.report.content import Arm
@@ -51,10 +57,21 @@ class Split:
 
     def at(self, prevalence: float) -> PredictiveValues:
         """Predictive values where the share of positives is another."""
+        return predictive_values(**self._counts(), prevalence=prevalence)
+
+    @property
+    def ratios(self) -> list[tuple[str, ...]]:
+        """LR+ and LR−, each in words with its interval; a dash for an answer that is never given."""
+        values = likelihood_ratios(**self._counts())
+        pairs = ((values.positive, self.ppv, "positive"), (values.negative, self.npv, "negative"))
+        return [
+            _ratio_cell(ratio, values.adjusted) if called else ("–", f"none called {answer}")
+            for ratio, called, answer in pairs
+        ]
+
+    def _counts(self) -> dict[str, int]:
         tp, tn = self.sensitivity.successes, self.specificity.successes
-        return predictive_values(
-            tp=tp, fn=self.sensitivity.n - tp, fp=self.specificity.n - tn, tn=tn, prevalence=prevalence
-        )
+        return {"tp": tp, "fn": self.sensitivity.n - tp, "fp": self.specificity.n - tn, "tn": tn}
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ COLUMNS = (
 )
 """Rule, figure and heading: what somebody who acts on a rule wants to know of it."""
 ADJUSTED = "adjusted"
-"""Marks a predictive value that was worked out with a count of 0."""
+"""Marks a predictive value or a likelihood ratio that was worked out with a count of 0."""
 
 
 def predictive_columns(rows: Sequence[Split]) -> list[str]:
@@ -101,6 +118,11 @@ def _predictive_cell(row: Split, figure: str, prevalence: float) -> tuple[str, .
     value = getattr(values, figure)
     texts = wording.percent_text(value.value), f"{100 * value.low:.1f} to {100 * value.high:.1f}"
     return (*texts, ADJUSTED) if values.adjusted else texts
+
+
+def _ratio_cell(ratio: LikelihoodRatio, adjusted: bool) -> tuple[str, ...]:
+    texts = wording.ratio_text(ratio.value), f"{wording.ratio_text(ratio.low)} to {wording.ratio_text(ratio.high)}"
+    return (*texts, ADJUSTED) if adjusted else texts
 
 
 @dataclass(frozen=True)

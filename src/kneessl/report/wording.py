@@ -64,6 +64,11 @@ def number_text(value: float, digits: int) -> str:
     return f"−{text}" if value < 0 and float(text) else text
 
 
+def ratio_text(ratio: float) -> str:
+    """Return a ratio above 0 with three significant digits, but at most three decimals: `"12.3"`, `"0.085"`."""
+    return f"{ratio:.{min(max(2 - math.floor(math.log10(ratio)), 0), 3)}f}"
+
+
 def p_text(p: float) -> str:
     """Return a p value with three decimals, or `< 0.001`."""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
