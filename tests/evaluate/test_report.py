@@ -16,7 +16,7 @@ from kneessl.model.crossfit import OutOfFold
 from kneessl.model.fuse import fuse
 from kneessl.model.locked import lock_plane
 from kneessl.model.model import load_model
-from kneessl.model.predict import Answers, series_logits
+from kneessl.model.predict import Predictions, series_logits
 from kneessl.nets.encoder import save_weights
 from kneessl.training.runs import data_hash, write_record
 from kneessl.views.preprocess import Preprocessing
@@ -137,7 +137,7 @@ def test_the_sequence_is_told_by_its_column_and_not_by_words(tmp_path, fat, grou
             for exam, known in zip(exams, fat, strict=True)
         ],
     )
-    answers = Answers(["sagittal"] * 3, np.zeros(3), np.zeros(3), [None] * 3, [None] * 3)
+    answers = Predictions(["sagittal"] * 3, np.zeros(3), np.zeros(3), [None] * 3, [None] * 3)
     assert subgroups_of(answers, ExamFolder(tmp_path), "valid", exams).get("sequence") == groups
 
 

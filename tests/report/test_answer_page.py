@@ -12,7 +12,7 @@ from PIL import Image
 from kneessl.evaluation.decisions import NEVER, OperatingPoints, lock
 from kneessl.evaluation.metrics import Proportion
 from kneessl.exams.folder import PLANES
-from kneessl.report.answer_page import bar, promises, write_answer_page
+from kneessl.report.answer_page import bar, points_text, write_answer_page
 from kneessl.report.content import Answer, KeyPicture, Sheet
 from kneessl.report.wording import probability_text, sentence_text
 from kneessl.sources.dicom.series import SeriesFacts
@@ -153,7 +153,7 @@ def test_wilsons_intervals_of_the_promises():
     for successes, n in ((39, 40), (960, 1060)):
         share, half = successes / n, z * math.sqrt(successes / n * (1 - successes / n) / n + z * z / (4 * n * n))
         low, high = ((share + z * z / (2 * n) + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-        assert f"({100 * low:.1f} to {100 * high:.1f} %; {successes}/{n})" in promises(POINTS)
+        assert f"({100 * low:.1f} to {100 * high:.1f} %; {successes}/{n})" in points_text(POINTS)
 
 
 def test_what_is_held_at_doubt_says_what_it_would_be(write):
@@ -215,8 +215,8 @@ def test_a_zone_too_narrow_for_its_name_has_none(write):
 
 
 def test_points_that_are_never_reached_say_so():
-    assert promises(replace(POINTS, rule_out=0.0)).startswith("“No” is never said: any threshold")
-    never = promises(replace(POINTS, rule_in=NEVER))
+    assert points_text(replace(POINTS, rule_out=0.0)).startswith("“No” is never said: any threshold")
+    never = points_text(replace(POINTS, rule_in=NEVER))
     assert "“Yes” is never said: any threshold would have raised more false alarms" in never
     assert "100" not in never.split("Fixed")[0]
 
@@ -225,7 +225,7 @@ def test_points_of_lock_are_told_as_they_were_locked():
     rng = np.random.default_rng(3)
     labels = np.repeat([0, 1], (90, 30))
     points = lock(labels, 1 / (1 + np.exp(-rng.normal(2 * labels - 1))))
-    text = promises(points)
+    text = points_text(points)
     assert f"“No” below {100 * points.rule_out:.1f} %" in text
     assert f"{points.sensitivity.successes}/30)" in text
     assert f"{points.specificity.successes}/90)" in text

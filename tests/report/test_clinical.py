@@ -17,7 +17,7 @@ from kneessl.evaluation.calibration import calibration
 from kneessl.evaluation.decisions import NEVER, apply_points, lock, net_benefit
 from kneessl.report.clinical import chapter
 from kneessl.report.clinical_figures import overlay
-from kneessl.report.content import Arm, Curve, Evaluated, Finding, Mistake, Views
+from kneessl.report.content import Arm, Curve, Evaluated, EvaluatedFinding, Mistake, Views
 from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.report.operating import predictive_columns, predictive_lines, splits, states_of
 from kneessl.report.subgroup_table import subgroup_tables
@@ -62,7 +62,7 @@ def a_finding(task="acl", repeated=False, arms=None, **changes):
         "subgroups": {"laterality": (["left", "right", ""] * N)[:N], "slices": ["9 to 12"] * 40 + ["13 to 30"] * 40},
         "prevalences": {"5 %": 0.05, "23.3 %, as in MRNet": 0.233},
     }  # fmt: skip
-    return Finding(**full | changes)
+    return EvaluatedFinding(**full | changes)
 
 
 def content(**changes):
@@ -408,7 +408,7 @@ def test_a_failed_page_leaves_the_old_one(write, tmp_path):
 def test_few_positives_still_make_a_page(write):
     labels = np.array([1, 1, 0, 0, 0, 0])
     arm = Arm("a", np.array([0.9, 0.2, 0.1, 0.3, 0.2, 0.4]), np.array([0.8, 0.3, 0.2, 0.4, 0.3, 0.5]))
-    few = Finding("rare", list("abcdef"), labels, list("abcdef"), [arm], {"side": ["left", "right"] * 3})
+    few = EvaluatedFinding("rare", list("abcdef"), labels, list("abcdef"), [arm], {"side": ["left", "right"] * 3})
     _, page = write(findings=[few])
     assert "6 exams, 2 positive" in page.words
     assert not re.search(r"\bnan\b|\binf\b", page.words)
@@ -422,7 +422,7 @@ def test_a_finding_has_one_of_each_and_a_model():
     with pytest.raises(ValueError, match="differ in number"):
         a_finding(arms=[replace(an_arm(), states=["yes"])])
     with pytest.raises(ValueError, match="there is no model"):
-        Finding("acl", [], np.array([]), [], [])
+        EvaluatedFinding("acl", [], np.array([]), [], [])
 
 
 @pytest.mark.parametrize(("label", "score"), [(1, 0.5), (0, 0.49)])

@@ -8,7 +8,7 @@ import pytest
 from helpers.page_head import headed
 from PIL import Image
 
-from kneessl.evaluation.label_curve import LabelsNeeded, label_curve
+from kneessl.evaluation.labels_needed import LabelsNeeded, label_curve
 from kneessl.report.label_curve_page import write_label_curve_page, write_label_curve_png
 from kneessl.report.label_curve_table import label_curve_table, needed_text, write_label_curve_csv
 

@@ -8,7 +8,7 @@ from helpers.page_head import headed
 from PIL import Image
 
 from kneessl.evaluation.bootstrap import Interval
-from kneessl.evaluation.prevalence import ARMS, READOUTS, ArmAt, Panel, PrevalenceRow, prevalence_rows
+from kneessl.evaluation.rare_positives import ARMS, READOUTS, ArmAt, Panel, PrevalenceRow, prevalence_rows
 from kneessl.report.prevalence_page import write_prevalence_page, write_prevalence_png
 from kneessl.report.prevalence_table import loss_text, prevalence_table, share_text, write_prevalence_csv
 

@@ -51,12 +51,12 @@ def evaluate(
         )
     asked = [task] if isinstance(task, str) else task
     for name, tasks in evaluate_models(models, data, split, out or model, asked, planes).items():
-        for found, summary in tasks.items():
-            print(f"{name}, {found}\n{describe(summary)}")
+        for task_name, summary in tasks.items():
+            print(f"{name}, {task_name}\n{summary_text(summary)}")
     print(f"report: {(out or model) / 'report.html'}")
 
 
-def describe(summary: Summary) -> str:
+def summary_text(summary: Summary) -> str:
     """The figures in a few lines of text."""
     lines = [f"AUC          {summary.auc.auc:.3f}  (95 % DeLong {summary.auc.low:.3f} to {summary.auc.high:.3f})"]
     for name in ("accuracy", "sensitivity", "specificity"):
@@ -89,9 +89,9 @@ def evaluate_models(
             raise UserError(f"{name} has the planes {', '.join(model.planes)}, none of {', '.join(planes)}")
     common = shared_tasks(loaded, folder, split, tasks)
     used = {name: [p for p in model.planes if planes is None or p in planes] for name, model in loaded.items()}
-    seen = [set().union(*(folder.exams(split, plane) for plane in own)) for own in used.values()]
+    answered = [set().union(*(folder.exams(split, plane) for plane in planes)) for planes in used.values()]
     labels_of = {task: folder.labels(split, task) for task in common}
-    exams = sorted(set.intersection(*seen, set().union(*labels_of.values())))
+    exams = sorted(set.intersection(*answered, set().union(*labels_of.values())))
     groups = dict(zip(exams, patient_groups(folder, split, exams), strict=True))
     answers = {
         name: predict_split(model, folder, split, exams, f"evaluate {name}", used[name])
@@ -101,7 +101,7 @@ def evaluate_models(
     for task in common:
         labels = labels_of[task]
         # A set of planes that too few training exams had has nothing locked, and so no answer.
-        unanswered = np.isnan(np.stack([found[task].probabilities for found in answers.values()])).any(axis=0)
+        unanswered = np.isnan(np.stack([by_task[task].probabilities for by_task in answers.values()])).any(axis=0)
         rows = [i for i, exam in enumerate(exams) if exam in labels and not unanswered[i]]
         truth = np.array([labels[exams[i]] for i in rows], dtype=np.int64)
         if np.bincount(truth, minlength=2).min() < 2:
@@ -112,7 +112,7 @@ def evaluate_models(
         results.append(
             TaskResult(
                 task, [exams[i] for i in rows], truth, [groups[exams[i]] for i in rows],
-                {name: found[task].rows(rows) for name, found in answers.items()},
+                {name: by_task[task].rows(rows) for name, by_task in answers.items()},
             )
         )  # fmt: skip
     summaries = {name: {r.task: summarise(r.labels, r.answers[name].probabilities) for r in results} for name in loaded}
@@ -180,5 +180,5 @@ def write_predictions(path: Path, results: Sequence[TaskResult]) -> None:
         writer.writerow(["exam", "task", "label", *results[0].answers])
         for result in results:
             for i, exam in enumerate(result.exams):
-                scores = [float(found.probabilities[i]) for found in result.answers.values()]
+                scores = [float(answers.probabilities[i]) for answers in result.answers.values()]
                 writer.writerow([exam, result.task, result.labels[i], *scores])

@@ -48,10 +48,10 @@ def worst_mistakes(
             parts = []
             for plane in planes:
                 series = np.array(folder.series(split, plane, exam))
-                seen = explain(model.planes[plane], series, result.task)
-                exact &= seen.exact
+                explanation = explain(model.planes[plane], series, result.task)
+                exact &= explanation.exact
                 weight = plane_weight(model, result.task, answers.planes[i], plane)
-                parts.append((plane, series, seen, weight))
+                parts.append((plane, series, explanation, weight))
             mistakes.append(mistake_of(model.planes, exam, label, float(answers.probabilities[i]), parts))
     return mistakes, exact
 
@@ -70,21 +70,21 @@ def mistake_of(
     parts: Sequence[tuple[Plane, np.ndarray, Explanation, float]],
 ) -> Mistake:
     """The slices of one exam that raised its score most, over all planes, each with what its places speak for."""
-    where = [(p, k) for p, (plane, series, _, _) in enumerate(parts) for k in kept(planes[plane], len(series))]
+    where = [(p, k) for p, (plane, series, _, _) in enumerate(parts) for k in kept_slices(planes[plane], len(series))]
     scores = np.array([parts[p][3] * parts[p][2].slice_scores[k] for p, k in where])
     top = sorted(where[i] for i in np.argsort(-scores, kind="stable")[:SHOWN_SLICES])
-    warmth = [weight * heat(seen, planes[plane]) for plane, _, seen, weight in parts]
+    heats = [weight * heat(explanation, planes[plane]) for plane, _, explanation, weight in parts]
     return Mistake(
         exam,
         label,
         probability,
         np.stack([parts[p][1][k] for p, k in top]),
         [f"{parts[p][0]}, slice {k + 1} of {len(parts[p][1])}" for p, k in top],
-        np.stack([warmth[p][k] for p, k in top]).astype(np.float32),
+        np.stack([heats[p][k] for p, k in top]).astype(np.float32),
     )
 
 
-def kept(model: PlaneModel, total: int) -> range:
+def kept_slices(model: PlaneModel, total: int) -> range:
     """The slices that a model looks at."""
     middle = model.preprocessing.middle(total)
     return range(middle.start, middle.stop)

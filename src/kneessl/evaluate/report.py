@@ -16,7 +16,7 @@ from kneessl.exams.summary import data_note, data_rows
 from kneessl.model.locked import plane_folders
 from kneessl.model.model import Model
 from kneessl.model.predict import Predictions
-from kneessl.report.content import Arm, Curve, Evaluated, Finding, Place, Views
+from kneessl.report.content import Arm, Curve, Evaluated, EvaluatedFinding, Place, Views
 from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.report.page import PageHead
 from kneessl.sources.dicom.laterality import SIDES
@@ -246,9 +246,14 @@ def data_table(folder: ExamFolder, planes: Sequence[Plane], tasks: Sequence[str]
     }
     rows: list[dict[str, str | int | float]] = []
     for plane in planes:
-        for found in data_rows(folder, plane):
-            split = str(found["split"])
-            row = {"split": split, "plane": plane, "exams": found[f"{plane} exams"], "slices": found["slices an exam"]}
+        for counted in data_rows(folder, plane):
+            split = str(counted["split"])
+            row = {
+                "split": split,
+                "plane": plane,
+                "exams": counted[f"{plane} exams"],
+                "slices": counted["slices an exam"],
+            }
             exams = folder.exams(split, plane)
             for task in tasks:
                 known = [labels[split, task][exam] for exam in exams if exam in labels.get((split, task), {})]
@@ -258,9 +263,9 @@ def data_table(folder: ExamFolder, planes: Sequence[Plane], tasks: Sequence[str]
     return sorted(rows, key=lambda row: SPLITS.index(row["split"]))  # type: ignore[arg-type]
 
 
-def finding_of(models: Mapping[str, Model], folder: ExamFolder, split: str, result: TaskResult) -> Finding:
+def finding_of(models: Mapping[str, Model], folder: ExamFolder, split: str, result: TaskResult) -> EvaluatedFinding:
     """One task as the page wants it."""
-    return Finding(
+    return EvaluatedFinding(
         task=result.task,
         exams=result.exams,
         labels=result.labels,
@@ -302,19 +307,19 @@ def subgroups_of(answers: Predictions, folder: ExamFolder, split: str, exams: Se
     """
     lines = {(line.exam, line.plane): line for line in folder.provenance() if line.split == split}
     first = [key.split("+") for key in answers.planes]
-    planes = [next(plane for plane in PLANES if plane in own) for own in first]
+    planes = [next(plane for plane in PLANES if plane in answered_from) for answered_from in first]
     known = [lines.get((exam, plane)) for exam, plane in zip(exams, planes, strict=True)]
     spacing = np.array([line.slice_mm if line and line.slice_mm > 0 else np.nan for line in known])
-    found = {"laterality": [SIDES.get(line.laterality, "") if line else "" for line in known]}
+    characteristics = {"laterality": [SIDES.get(line.laterality, "") if line else "" for line in known]}
     if np.isnan(spacing).all():
         series = zip(exams, planes, strict=True)
         counts = np.array([folder.slices(split, plane, exam) for exam, plane in series], float)
-        found["slices in the series"] = thirds(counts, "{:.0f} to {:.0f}")
+        characteristics["slices in the series"] = thirds(counts, "{:.0f} to {:.0f}")
     else:
-        found["distance of slices"] = thirds(spacing, "{:.1f} to {:.1f} mm")
-    found["sequence"] = [SEQUENCES[line.fat_suppressed] if line else "" for line in known]
-    found["planes answered from"] = [key.replace("+", ", ") for key in answers.planes]
-    return {name: values for name, values in found.items() if len(set(values) - {""}) > 1}
+        characteristics["distance of slices"] = thirds(spacing, "{:.1f} to {:.1f} mm")
+    characteristics["sequence"] = [SEQUENCES[line.fat_suppressed] if line else "" for line in known]
+    characteristics["planes answered from"] = [key.replace("+", ", ") for key in answers.planes]
+    return {name: values for name, values in characteristics.items() if len(set(values) - {""}) > 1}
 
 
 def thirds(values: np.ndarray, words: str) -> list[str]:

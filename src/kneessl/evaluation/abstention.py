@@ -77,20 +77,20 @@ def risk_coverage(labels: ArrayLike, probabilities: ArrayLike, threshold: float 
     confidence = np.round(np.abs(logit(probability) - logit(threshold)), DECIMALS)
     _, group = np.unique(-confidence, return_inverse=True)  # 0 for the surest
     size, errors = np.bincount(group), np.bincount(group, weights=wrong)
-    kept, found = size.cumsum(), errors.cumsum()
+    kept, kept_wrong = size.cumsum(), errors.cumsum()
     # Among 1, 2 ... n kept, the errors to be expected rise evenly from the end of one group to that of the next.
     steps = np.arange(1, n + 1)
-    aurc = float(np.mean(np.interp(steps, np.r_[0, kept], np.r_[0, found]) / steps))
+    aurc = float(np.mean(np.interp(steps, np.r_[0, kept], np.r_[0, kept_wrong]) / steps))
     best = float(np.mean(np.maximum(steps - (n - wrong.sum()), 0) / steps))
     at = [int(np.searchsorted(kept, round(coverage * n, 9))) for coverage in COVERAGES]
     return RiskCoverage(
         coverage=kept / n,
-        risk=found / kept,
+        risk=kept_wrong / kept,
         aurc=aurc,
         excess=max(aurc - best, 0.0),
         threshold=float(threshold),
         at=tuple(
-            KeptRisk(coverage, Proportion.of(int(found[k]), int(kept[k])))
+            KeptRisk(coverage, Proportion.of(int(kept_wrong[k]), int(kept[k])))
             for coverage, k in zip(COVERAGES, at, strict=True)
         ),
     )

@@ -249,8 +249,8 @@ def _bca(statistic: Callable[[NDArray[np.intp]], float], patients: Patients, rep
     moves = np.concatenate(jackknife(finite, patients))
     share = (np.mean(resampled < value) + np.mean(resampled <= value)) / 2
     bias = scipy.stats.norm.ppf(np.clip(share, 0.5 / replicates, 1 - 0.5 / replicates))
-    spread = float((moves**2).sum())
-    acceleration = float((moves**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    squares = float((moves**2).sum())
+    acceleration = float((moves**3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
     shifted = bias + np.array([-QUANTILE, QUANTILE])
     # |acceleration| is at most 1/6, so the denominator is above 0 unless bias and quantile together reach 6.
     at = scipy.stats.norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))

@@ -130,22 +130,22 @@ class Recalibration:
             raise UserError("a recalibration is fitted on finite logits, but there are infinite ones among these")
         positives = positive.sum()
         targets = np.where(positive, (positives + 1) / (positives + 2), 1 / (len(positive) - positives + 2))
-        centre, spread = values.mean(), values.std()
+        centre, scale = values.mean(), values.std()
         if _alike(values):
             mean = targets.mean()
             return cls(1.0, float(logit(mean) - centre), _only_intercept(1 / (len(values) * mean * (1 - mean))))
-        standard = (values - centre) / spread
+        standard = (values - centre) / scale
         (middle, slope), covariance = _maximise(np.stack((np.ones(len(values)), standard), axis=1), targets)
-        least = min(LEAST_SLOPE, spread)  # a slope on standardised logits of `spread` is one of 1 on the logits
+        least = min(LEAST_SLOPE, scale)  # a slope on standardised logits of `scale` is one of 1 on the logits
         if slope < least:
             slope = least
             (middle,), ((variance,),) = _maximise(np.ones((len(values), 1)), targets, slope * standard)
             known = _only_intercept(variance)
         else:
-            back = np.array([[1, -centre / spread], [0, 1 / spread]])
+            back = np.array([[1, -centre / scale], [0, 1 / scale]])
             (first, mixed), (_, second) = (back @ covariance @ back.T).tolist()
             known = ((first, mixed), (mixed, second))
-        return cls(float(slope / spread), float(middle - slope * centre / spread), known)
+        return cls(float(slope / scale), float(middle - slope * centre / scale), known)
 
     def apply(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Return the probability of 1 in [0, 1] for each logit, in the same shape.
@@ -272,13 +272,13 @@ def _slope(positive: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[Es
     yes, no = logits[positive], logits[~positive]
     if yes.min() >= no.max() or yes.max() <= no.min():
         return None, "the probabilities separate the classes, so the likelihood grows with the slope without end"
-    spread = logits.std()
-    columns = np.stack((np.ones(len(logits)), (logits - logits.mean()) / spread), axis=1)
+    scale = logits.std()
+    columns = np.stack((np.ones(len(logits)), (logits - logits.mean()) / scale), axis=1)
     try:
         coefficients, covariance = _maximise(columns, positive.astype(np.float64))
     except np.linalg.LinAlgError:
         return None, "the probabilities all but separate the classes, which leaves the slope open"
-    return _estimate(coefficients[1] / spread, np.sqrt(covariance[1, 1]) / spread), None
+    return _estimate(coefficients[1] / scale, np.sqrt(covariance[1, 1]) / scale), None
 
 
 def _only_intercept(variance: float) -> Covariance:

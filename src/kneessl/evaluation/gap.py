@@ -113,16 +113,16 @@ def gap_points(accuracies: Mapping[Cell, Mapping[int, float]], reference: str) -
         A point for each cell, in the same order.
     """
     gaps = {
-        cell: _gaps(accuracies.get(cell._replace(ratio=BALANCED), {}), own)
-        for cell, own in accuracies.items()
+        cell: _gaps(accuracies.get(cell._replace(ratio=BALANCED), {}), by_seed)
+        for cell, by_seed in accuracies.items()
         if cell.ratio != BALANCED
     }
     points = {}
-    for cell, own in accuracies.items():
+    for cell, by_seed in accuracies.items():
         gap = gaps.get(cell, {})
         other = gaps.get(cell._replace(arm=reference), {}) if cell.arm != reference else {}
         less = {seed: other[seed] - value for seed, value in gap.items() if seed in other}
-        points[cell] = GapPoint(OverSeeds.of(own), OverSeeds.of(gap), OverSeeds.of(less))
+        points[cell] = GapPoint(OverSeeds.of(by_seed), OverSeeds.of(gap), OverSeeds.of(less))
     return points
 
 

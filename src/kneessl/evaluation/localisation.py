@@ -42,8 +42,8 @@ def clipped(boxes: Boxes, region: Region) -> Boxes:
 
 def peak(heat: NDArray[np.floating], region: Region) -> Point:
     """The highest pixel of a volume within a region, the first on a tie."""
-    seen = heat[region]
-    slice_, row, column = np.unravel_index(int(seen.argmax()), seen.shape)
+    inside = heat[region]
+    slice_, row, column = np.unravel_index(int(inside.argmax()), inside.shape)
     return int(slice_) + region[0].start, int(row) + region[1].start, int(column) + region[2].start
 
 
@@ -216,12 +216,12 @@ def elsewhere(boxes: Boxes, taken: NDArray[np.bool_], region: Region) -> Boxes |
     """
     moved = boxes.copy()
     for place in np.unique(boxes[:, 0]):
-        own = boxes[:, 0] == place
-        step = _nearest_step(boxes[own, 1:], taken[place], region[1:])
+        on_slice = boxes[:, 0] == place
+        step = _nearest_step(boxes[on_slice, 1:], taken[place], region[1:])
         if step is None:
             return None
-        moved[own, 1:3] += step[0]
-        moved[own, 3:5] += step[1]
+        moved[on_slice, 1:3] += step[0]
+        moved[on_slice, 3:5] += step[1]
     return moved
 
 

@@ -139,9 +139,9 @@ class Stack:
         fused = np.empty(table.shape[:-1])
         for pattern in np.unique(present.reshape(-1, len(planes)), axis=0):
             here = (present == pattern).all(axis=-1)
-            own = [plane for plane, there in zip(planes, pattern, strict=True) if there]
-            fusion = self._fusion(own)
-            fused[here] = fusion.intercept + table[here][:, pattern] @ np.array([fusion.weights[p] for p in own])
+            used = [plane for plane, there in zip(planes, pattern, strict=True) if there]
+            fusion = self._fusion(used)
+            fused[here] = fusion.intercept + table[here][:, pattern] @ np.array([fusion.weights[p] for p in used])
         return fused
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,11 +183,11 @@ def _fit(table: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArr
     while len(used):
         scaler = StandardScaler().fit(table[:, used])
         model = LogisticRegression(tol=1e-8, max_iter=1000).fit(scaler.transform(table[:, used]), positive)
-        found = model.coef_[0]
-        if found.min() >= 0:
-            weights[used] = found / scaler.scale_
+        coefficients = model.coef_[0]
+        if coefficients.min() >= 0:
+            weights[used] = coefficients / scaler.scale_
             return weights, float(model.intercept_[0] - weights[used] @ scaler.mean_)
-        used = np.delete(used, found.argmin())
+        used = np.delete(used, coefficients.argmin())
     return weights, float(logit(positive.mean()))
 
 

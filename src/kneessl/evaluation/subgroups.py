@@ -53,7 +53,7 @@ def subgroups(
     values = checked_scores(scores, positive)
     if np.isnan(threshold):
         raise UserError("a threshold must be a number, not NaN")
-    found = []
+    results = []
     for variable, column in membership.items():
         names = np.asarray(column)
         if names.shape != positive.shape:
@@ -64,8 +64,8 @@ def subgroups(
         if names.dtype.kind != "U":
             raise UserError(f"variable {variable} must have texts as values, not {names.dtype}")
         for name in np.unique(names):
-            found.append(_subgroup(variable, str(name), positive, values, names == name, threshold))
-    return found
+            results.append(_subgroup(variable, str(name), positive, values, names == name, threshold))
+    return results
 
 
 def _subgroup(

@@ -14,8 +14,8 @@ import yaml
 
 from kneessl.classifier.classifier import NETWORKS, NetworkName
 from kneessl.errors import UserError
-from kneessl.evaluation.label_curve import CurvePoint, Scores, label_curve
-from kneessl.evaluation.probe import enough_to_probe
+from kneessl.evaluation.feature_probe import enough_to_probe
+from kneessl.evaluation.labels_needed import CurvePoint, Scores, label_curve
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.exams.summary import data_note
 from kneessl.experiments.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, predictions, run_all

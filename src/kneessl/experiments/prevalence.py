@@ -13,8 +13,9 @@ import yaml
 
 from kneessl.classifier.classifier import NetworkName
 from kneessl.errors import UserError
+from kneessl.evaluation.feature_probe import enough_to_probe
 from kneessl.evaluation.imbalance import choose
-from kneessl.evaluation.prevalence import (
+from kneessl.evaluation.rare_positives import (
     ARMS,
     BALANCED,
     LINEAR,
@@ -26,7 +27,6 @@ from kneessl.evaluation.prevalence import (
     PrevalenceRow,
     prevalence_rows,
 )
-from kneessl.evaluation.probe import enough_to_probe
 from kneessl.exams.folder import ExamFolder, Plane, Split
 from kneessl.exams.subset import labelled, write_subset
 from kneessl.exams.summary import data_note

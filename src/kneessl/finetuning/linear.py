@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kneessl.classifier.classifier import Classifier
-from kneessl.evaluation.probe import linear_weights, require_probe_labels
+from kneessl.evaluation.feature_probe import linear_weights, require_probe_labels
 from kneessl.exams.folder import ExamFolder
 from kneessl.model.labels import UNKNOWN
 from kneessl.nets.features import calibrate, exam_features, whole_exams

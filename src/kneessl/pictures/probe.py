@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from kneessl.errors import UserError
+from kneessl.evaluation.feature_probe import linear_readout, neighbour_readout
 from kneessl.evaluation.metrics import Proportion
-from kneessl.evaluation.probe import linear_readout, neighbour_readout
 from kneessl.files import new_folder, replacing, write_text
 from kneessl.nets.encoder import ClipEncoder, SliceEncoder, load_encoder
 from kneessl.nets.features import recalibrate as recalibrate_norms

@@ -65,7 +65,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Said:
+class AnswerSection:
     """One finding, ready for the template."""
 
     id: str
@@ -77,7 +77,7 @@ class Said:
     answer: Answer
     bar: Bar | None
     """None where it was not assessed."""
-    promises: str
+    points_text: str
     """What its operating points hold to, in sentences; empty where it has none."""
     pairs: list[Pair]
 
@@ -124,28 +124,28 @@ def write_answer_page(
         head,
         alarm=alarm,
         flags=flags,
-        findings=[_said(answer, number) for number, answer in enumerate(answers, start=1)],
+        findings=[_section(answer, number) for number, answer in enumerate(answers, start=1)],
         edges=edges,
         sheets=[_contact_sheet(sheet) for sheet in sheets],
-        series=sorted(series, key=lambda line: (not line.used, line.number)),
+        series=sorted(series, key=lambda row: (not row.used, row.number)),
         missing=missing,
         left_out=left_out,
         model=model,
     )
 
 
-def _said(answer: Answer, number: int) -> Said:
+def _section(answer: Answer, number: int) -> AnswerSection:
     kind = "none" if answer.probability is None else answer.state or "open"
     word, meaning = WORDS[kind]
-    return Said(
+    return AnswerSection(
         f"finding-{number}",
         answer.task,
         kind,
         word,
-        " ".join([meaning, *_held(answer)]),
+        " ".join([meaning, *_overruled(answer)]),
         answer,
         None if answer.probability is None else bar(answer.probability, answer.interval, answer.points),
-        promises(answer.points) if answer.points else "",
+        points_text(answer.points) if answer.points else "",
         [
             Pair(
                 key.plane,
@@ -158,7 +158,7 @@ def _said(answer: Answer, number: int) -> Said:
     )
 
 
-def _held(answer: Answer) -> list[str]:
+def _overruled(answer: Answer) -> list[str]:
     """What the operating points alone would say, where the answer is another."""
     if answer.points is None or answer.probability is None:
         return []
@@ -182,7 +182,7 @@ def bar(value: float, interval: tuple[float, float] | None, points: OperatingPoi
     return Bar(value, interval, zones, marks, f"{'; '.join(texts)}.")
 
 
-def promises(points: OperatingPoints) -> str:
+def points_text(points: OperatingPoints) -> str:
     """Return what operating points hold to and what they were set on, in sentences."""
     no = "“No” is never said: any threshold would have missed more positive exams than was asked for."
     if points.rule_out > 0:

@@ -17,17 +17,17 @@ def draw_arms(axes: Axes, keys: Sequence[Key], dots: Sequence[Sequence[Dot]], si
     The lines of the arms are the first ones of the axes, in order.
 
     Args:
-        axes: Any.
-        keys: Of the arms.
-        dots: Of each arm.
+        axes: Where they are drawn; its x axis may be of any scale.
+        keys: Names and line styles of the arms.
+        dots: For each arm, from left to right.
         size: Of the means' markers, in points.
     """
     for one in keys:
         axes.plot([], [], color=one.colour, linestyle=figures.linestyle(one.dashes), marker="o", markersize=size)
-    for line, one, own in zip(axes.get_lines()[: len(keys)], keys, dots, strict=True):
-        for x, _, interval, seeds in own:
+    for curve, one, arm_dots in zip(axes.get_lines()[: len(keys)], keys, dots, strict=True):
+        for x, _, interval, seeds in arm_dots:
             axes.plot([x] * len(seeds), seeds, "o", color=one.colour, alpha=0.35, markersize=size - 1.5, mew=0)
             axes.plot([x, x], interval, color=one.colour, linewidth=1.2, alpha=0.8)
-        line.set_data([dot[0] for dot in own], [dot[1] for dot in own])
-        line.set_zorder(3)
+        curve.set_data([dot[0] for dot in arm_dots], [dot[1] for dot in arm_dots])
+        curve.set_zorder(3)
     axes.axhline(0.5, color="#8b949e", linewidth=1, linestyle=(0, (1, 2)))

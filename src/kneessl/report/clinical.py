@@ -14,7 +14,7 @@ from kneessl.evaluation.calibration import Calibration, calibration, reliability
 from kneessl.evaluation.decisions import StateTable, net_benefit
 from kneessl.evaluation.precision import AuprcInterval, auprc_interval
 from kneessl.report import clinical_figures, wording
-from kneessl.report.content import Arm, Finding, Mistake
+from kneessl.report.content import Arm, EvaluatedFinding, Mistake
 from kneessl.report.figures import Picture
 from kneessl.report.operating import (
     ADJUSTED,
@@ -149,7 +149,7 @@ class Chapter:
         return kinds
 
 
-def chapter(finding: Finding, number: int) -> Chapter:
+def chapter(finding: EvaluatedFinding, number: int) -> Chapter:
     """Work out one finding's chapter.
 
     Raises:
@@ -189,7 +189,7 @@ def chapter(finding: Finding, number: int) -> Chapter:
     )
 
 
-def _result(finding: Finding, arm: Arm, index: int, repeated: bool) -> Result:
+def _result(finding: EvaluatedFinding, arm: Arm, index: int, repeated: bool) -> Result:
     labels, groups = finding.labels, finding.groups if repeated else None
     rows = splits(arm, labels)
     scores, first = arm.probabilities, finding.arms[0].probabilities

@@ -17,7 +17,7 @@ from PIL import Image
 from kneessl.evaluation.abstention import RiskCoverage
 from kneessl.evaluation.calibration import ReliabilityBin
 from kneessl.evaluation.decisions import NetBenefit
-from kneessl.report.content import Finding
+from kneessl.report.content import EvaluatedFinding
 from kneessl.report.figures import Picture, canvas, colour_of, line, png, svg
 
 INK, SOFT, GREY = "#1f2328", "#57606a", "#8b949e"
@@ -41,16 +41,16 @@ class Mark:
     hits: float
 
 
-def roc(finding: Finding, marks: Sequence[Sequence[Mark]], aucs: Sequence[float]) -> Picture:
+def roc(finding: EvaluatedFinding, marks: Sequence[Sequence[Mark]], aucs: Sequence[float]) -> Picture:
     """Draw every arm's ROC curve in one square, with marks where it decides; `marks` and `aucs` one an arm."""
     from sklearn.metrics import roc_curve  # with SciPy's statistics it takes a second, and answers draw no curve
 
     with canvas(4.6, 4.6) as (figure, axes):
         axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=DOTS)
-        for index, (arm, own) in enumerate(zip(finding.arms, marks, strict=True)):
+        for index, (arm, arm_marks) in enumerate(zip(finding.arms, marks, strict=True)):
             false_alarms, hits, _ = roc_curve(finding.labels, arm.probabilities, drop_intermediate=False)
             axes.plot(false_alarms, hits, clip_on=False, **line(index))
-            for mark in own:
+            for mark in arm_marks:
                 style: dict[str, Any] = {"color": colour_of(index), "markeredgecolor": "white", "clip_on": False}
                 size = 8 if mark.kind == "threshold" else 10
                 axes.plot(mark.false_alarms, mark.hits, MARKS[mark.kind], markersize=size, zorder=3, **style)

@@ -71,11 +71,11 @@ def _draw_cells(axes: Axes, confusion: NDArray[np.int64]) -> None:
     axes.grid(False)
     axes.imshow(shares, cmap=SHADES.with_extremes(bad=SILVER), vmin=0, vmax=1)
     middle: dict[str, Any] = {"horizontalalignment": "center", "verticalalignment": "center"}
-    for row, own in enumerate(shares):
-        if np.isnan(own).all():
-            axes.text((len(own) - 1) / 2, row, "no test images", color=SOFT, fontsize=8, **middle)
+    for row, of_row in enumerate(shares):
+        if np.isnan(of_row).all():
+            axes.text((len(of_row) - 1) / 2, row, "no test images", color=SOFT, fontsize=8, **middle)
             continue
-        for column, share in enumerate(own):
+        for column, share in enumerate(of_row):
             if share > 0 or column == row:
                 colour = "white" if share >= LIGHT_TEXT_FROM else INK
                 axes.text(column, row, f"{share:.0%}", color=colour, fontsize=8, **middle)

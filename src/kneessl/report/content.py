@@ -64,7 +64,7 @@ class Arm:
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class EvaluatedFinding:
     """One task on the exams that are labelled for it, with what every model says of them.
 
     Raises:

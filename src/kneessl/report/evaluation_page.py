@@ -6,7 +6,7 @@ from pathlib import Path
 from kneessl.evaluation import THRESHOLD
 from kneessl.report.checklist import Anchor, checklists
 from kneessl.report.clinical import Chapter, chapter
-from kneessl.report.content import Curve, Evaluated, Finding, Views
+from kneessl.report.content import Curve, Evaluated, EvaluatedFinding, Views
 from kneessl.report.page import PageHead, write_page
 from kneessl.report.strips import shown_curves, shown_views
 from kneessl.report.table import columns_of
@@ -32,7 +32,7 @@ def write_evaluation_page(
     head: PageHead,
     evaluated: Evaluated,
     data: Sequence[Mapping[str, str | int | float]],
-    findings: Sequence[Finding],
+    findings: Sequence[EvaluatedFinding],
     curves: Sequence[Curve],
     views: Sequence[Views],
 ) -> None:

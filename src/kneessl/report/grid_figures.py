@@ -55,22 +55,22 @@ def lines(rows: Sequence[GridRow], domain: str, measure: Measure) -> list[Line]:
     """
     arms = list(dict.fromkeys(row.cell.arm for row in rows))
     ratios = sorted({row.cell.ratio for row in rows}, reverse=True)
-    found: dict[tuple[str, float], list[tuple[float, OverSeeds]]] = {}
+    points_of: dict[tuple[str, float], list[tuple[float, OverSeeds]]] = {}
     for row in rows:
         cell, point = row.cell, row.domains[domain]
         value = point.accuracy if measure == "accuracy" else point.gap
         line, x = ((cell.arm, cell.ratio), cell.images) if over_images(rows) else ((cell.arm, 0.0), cell.ratio)
         if measure == "accuracy" or cell.ratio != BALANCED:
-            found.setdefault(line, []).extend([] if value is None else [(x, value)])
+            points_of.setdefault(line, []).extend([] if value is None else [(x, value)])
     drawn = []
-    for arm, ratio in sorted(found, key=lambda line: (-line[1], arms.index(line[0]))):
+    for arm, ratio in sorted(points_of, key=lambda line: (-line[1], arms.index(line[0]))):
         k, index = arms.index(arm), ratios.index(ratio) if ratio else arms.index(arm)
         key = Key(
             f"{arm}, r = {ratio_text(ratio)}" if ratio else arm,
             figures.colour_of(k),
             figures.DASHES[index % len(figures.DASHES)],
         )
-        points = sorted(found[arm, ratio], key=lambda point: point[0])
+        points = sorted(points_of[arm, ratio], key=lambda point: point[0])
         drawn.append(Line(key, MARKERS[index % len(MARKERS)], k == 0, points))
     return drawn
 
@@ -108,13 +108,13 @@ def _drawn(rows: Sequence[GridRow], measure: Measure) -> Iterator[tuple[Figure, 
         axes.remove()
         panels = figure.subplots(1, len(domains), squeeze=False, sharey=measure == "gap")[0]
         for axes, domain in zip(panels, domains, strict=True):
-            own = lines(rows, domain, measure)
+            panel_lines = lines(rows, domain, measure)
             axes.set_title(domain.capitalize(), loc="left", fontsize=9, fontweight="bold")
             xs = sorted({x for row in rows if (x := _place(rows, row, measure)) is not None})
             span = xs[-1] / xs[0] if len(xs) > 1 else 4.0
             step = span ** (_BESIDE if over_images(rows) else -_BESIDE)  # to the right, also where the axis falls
-            for k, line in enumerate(own):
-                _draw(axes, line, step ** (k - (len(own) - 1) / 2))
+            for k, line in enumerate(panel_lines):
+                _draw(axes, line, step ** (k - (len(panel_lines) - 1) / 2))
             if measure == "gap":
                 axes.axhline(0, color="#57606a", linewidth=1)
             _axis(axes, xs, span, by_images=over_images(rows))

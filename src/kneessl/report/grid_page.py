@@ -70,7 +70,7 @@ def _any(rows: Sequence[GridRow], measure: Measure) -> bool:
 
 def _by_images(rows: Sequence[GridRow]) -> list[tuple[int, list[GridRow]]]:
     ordered = sorted(rows, key=lambda row: row.cell.images)
-    return [(images, list(own)) for images, own in groupby(ordered, key=lambda row: row.cell.images)]
+    return [(images, list(group)) for images, group in groupby(ordered, key=lambda row: row.cell.images)]
 
 
 def _texts(value: OverSeeds, interval: bool) -> tuple[str, ...]:

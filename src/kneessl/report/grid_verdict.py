@@ -26,7 +26,7 @@ class Verdict:
 def verdicts(rows: Sequence[GridRow], reference: str) -> list[Verdict]:
     """Say for every arm but the reference which of the two loses less, cell by cell; nothing where none is compared."""
     others = {row.cell: row for row in rows if row.cell.arm == reference}
-    found = []
+    compared_arms = []
     for domain in rows[0].domains:
         for arm in dict.fromkeys(row.cell.arm for row in rows if row.cell.arm != reference):
             compared = [row for row in rows if row.cell.arm == arm and row.domains[domain].less]
@@ -35,8 +35,8 @@ def verdicts(rows: Sequence[GridRow], reference: str) -> list[Verdict]:
                     _sentence(row, others[row.cell._replace(arm=reference)], domain, reference) for row in compared
                 ]
                 differences = [less for row in compared if (less := row.domains[domain].less)]
-                found.append(Verdict(domain, arm, _summary(differences, domain, arm, reference), sentences))
-    return found
+                compared_arms.append(Verdict(domain, arm, _summary(differences, domain, arm, reference), sentences))
+    return compared_arms
 
 
 def _summary(differences: Sequence[OverSeeds], domain: str, arm: str, reference: str) -> str:
@@ -44,10 +44,10 @@ def _summary(differences: Sequence[OverSeeds], domain: str, arm: str, reference:
     more = sum(less.excludes_zero and less.mean < 0 for less in differences)
     total, untold = len(differences), len(differences) - fewer - more
     if total == 1:
-        told = f"{arm} loses less than {reference}" if fewer else f"{reference} loses less than {arm}"
+        text = f"{arm} loses less than {reference}" if fewer else f"{reference} loses less than {arm}"
         if untold:
-            told = f"these seeds do not tell whether {arm} or {reference} loses less"
-        return f"{domain.capitalize()}, {told}."
+            text = f"these seeds do not tell whether {arm} or {reference} loses less"
+        return f"{domain.capitalize()}, {text}."
     return (
         f"{domain.capitalize()}, of {total} comparisons: {arm} loses less than {reference} in {fewer or 'none'}, "
         f"{reference} less than {arm} in {more or 'none'}, not told apart by these seeds in {untold or 'none'}."
@@ -56,12 +56,12 @@ def _summary(differences: Sequence[OverSeeds], domain: str, arm: str, reference:
 
 def _sentence(row: GridRow, other: GridRow, domain: str, reference: str) -> str:
     """One comparison: both gaps, their difference with its interval, and what follows."""
-    own, theirs, less = row.domains[domain].gap, other.domains[domain].gap, row.domains[domain].less
-    if own is None or theirs is None or less is None:
+    gap, reference_gap, less = row.domains[domain].gap, other.domains[domain].gap, row.domains[domain].less
+    if gap is None or reference_gap is None or less is None:
         raise ValueError(f"{row.cell} has no gap to compare")
     return (
-        f"{row.cell.images:,} images, r = {ratio_text(row.cell.ratio)}: Δ is {_percent(own.mean)} for {row.cell.arm} "
-        f"and {_percent(theirs.mean)} for {reference}; the difference, {reference} less {row.cell.arm}, is "
+        f"{row.cell.images:,} images, r = {ratio_text(row.cell.ratio)}: Δ is {_percent(gap.mean)} for {row.cell.arm} "
+        f"and {_percent(reference_gap.mean)} for {reference}; the difference, {reference} less {row.cell.arm}, is "
         f"{wording.number_text(100 * less.mean, _DIGITS)} points{_judged(less, row.cell.arm, reference)}."
     )
 

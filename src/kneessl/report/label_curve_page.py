@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from kneessl.evaluation.label_curve import CurvePoint
+from kneessl.evaluation.labels_needed import CurvePoint
 from kneessl.files import replacing
 from kneessl.report import figures, wording
 from kneessl.report.arm_lines import draw_arms
@@ -34,7 +34,7 @@ def write_label_curve_page(path: Path, head: PageHead, points: Sequence[CurvePoi
     Args:
         path: The HTML file.
         head: What was compared; its settings are those that were the same for all arms.
-        points: Of `kneessl.evaluation.label_curve.label_curve`.
+        points: Of `kneessl.evaluation.labels_needed.label_curve`.
         reference: The arm that the others are compared with.
     """
     keys = _keys(points)
@@ -85,8 +85,8 @@ def _drawn(points: Sequence[CurvePoint]) -> Iterator[Figure]:
         dots = []
         for k, one in enumerate(keys):
             beside = span ** (_BESIDE * (k - (len(keys) - 1) / 2))
-            own = [(point.labels * beside, point.auc) for point in points if point.arm == one.name and point.auc]
-            dots.append([(x, a.interval.auc, (a.interval.low, a.interval.high), a.by_seed) for x, a in own])
+            arm_points = [(point.labels * beside, point.auc) for point in points if point.arm == one.name and point.auc]
+            dots.append([(x, a.interval.auc, (a.interval.low, a.interval.high), a.by_seed) for x, a in arm_points])
         draw_arms(axes, keys, dots, 5)
         axes.set(xlabel="Labelled training exams", ylabel="AUC", xlim=(counts[0] / span**0.06, counts[-1] * span**0.06))
         lowest = min((min(a.interval.low, *a.by_seed) for p in points if (a := p.auc)), default=0.5)
@@ -99,8 +99,8 @@ def _drawn(points: Sequence[CurvePoint]) -> Iterator[Figure]:
 
 def _alt(points: Sequence[CurvePoint]) -> str:
     arms = []
-    for name, own in groupby(points, key=lambda point: point.arm):
-        figures_of = [f"{auc.interval.auc:.3f} with {p.labels:,} labels" for p in own if (auc := p.auc)]
+    for name, arm_points in groupby(points, key=lambda point: point.arm):
+        figures_of = [f"{auc.interval.auc:.3f} with {p.labels:,} labels" for p in arm_points if (auc := p.auc)]
         arms.append(f"{name}: {', '.join(figures_of) or 'failed'}")
     return f"AUC against labelled training exams on a logarithmic axis. {'; '.join(arms)}."
 

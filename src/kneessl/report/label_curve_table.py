@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from kneessl.evaluation.label_curve import CurvePoint, LabelsNeeded
+from kneessl.evaluation.labels_needed import CurvePoint, LabelsNeeded
 from kneessl.report import wording
 from kneessl.report.table import aligned, joined, with_note, write_table
 
@@ -30,7 +30,7 @@ def label_curve_table(points: Sequence[CurvePoint], reference: str) -> str:
     """Return the table as aligned text, fewest labels first; below it what the columns mean.
 
     Args:
-        points: Of `kneessl.evaluation.label_curve.label_curve`.
+        points: Of `kneessl.evaluation.labels_needed.label_curve`.
         reference: The arm that the others are compared with.
     """
     head = ["labels", "start", "AUC (95 %)", "seeds", "diff.", "p", f"{reference} needs (95 %)", "ratio"]
@@ -78,7 +78,7 @@ def write_label_curve_csv(path: Path, points: Sequence[CurvePoint], labelled: in
 
     Args:
         path: The CSV file.
-        points: Of `kneessl.evaluation.label_curve.label_curve`.
+        points: Of `kneessl.evaluation.labels_needed.label_curve`.
         labelled: How many labelled training exams there are.
     """
     write_table(path, [_csv_row(point, labelled) for point in points])

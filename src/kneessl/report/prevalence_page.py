@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from kneessl.evaluation.bootstrap import Interval
-from kneessl.evaluation.prevalence import ARMS, PrevalenceRow
+from kneessl.evaluation.rare_positives import ARMS, PrevalenceRow
 from kneessl.files import replacing
 from kneessl.report import figures
 from kneessl.report.arm_lines import draw_arms
@@ -29,7 +29,7 @@ def write_prevalence_page(path: Path, head: PageHead, panels: Panels, positives:
     Args:
         path: The HTML file.
         head: What was compared; its settings are those that were the same for all trainings.
-        panels: For each, the rows of `kneessl.evaluation.prevalence.prevalence_rows`.
+        panels: For each, the rows of `kneessl.evaluation.rare_positives.prevalence_rows`.
         positives: How many training exams are positive at each prevalence.
     """
     with _drawn(panels) as figure:
@@ -71,12 +71,12 @@ def _cells(row: PrevalenceRow) -> list[tuple[str, str] | None]:
     """What stands in a row of the table: AUC and loss of each arm, and the difference; None for a dash."""
     cells: list[tuple[str, str] | None] = []
     for arm in ARMS:
-        found = row.arms.get(arm)
-        if found is None:
+        arm_at = row.arms.get(arm)
+        if arm_at is None:
             cells += [None, None]
         else:
-            auc = found.auc
-            cells += [(f"{auc.value:.3f}", f"{auc.low:.3f} to {auc.high:.3f}"), _percent(found.loss)]
+            auc = arm_at.auc
+            cells += [(f"{auc.value:.3f}", f"{auc.low:.3f} to {auc.high:.3f}"), _percent(arm_at.loss)]
     return [*cells, _percent(row.less)]
 
 
@@ -94,10 +94,8 @@ def _drawn(panels: Panels) -> Iterator[Figure]:
     The lines of the arms are the first ones of each axes, in the order of `ARMS`.
     """
     readouts, balances = (list(dict.fromkeys(panel[k] for panel in panels)) for k in (0, 1))
-    lowest = min(
-        (min(found.auc.low, *found.by_seed) for rows in panels.values() for row in rows for found in row.arms.values()),
-        default=0.5,
-    )
+    arms = (arm for rows in panels.values() for row in rows for arm in row.arms.values())
+    lowest = min((min(arm.auc.low, *arm.by_seed) for arm in arms), default=0.5)
     with figures.canvas(10, 3 * len(readouts)) as (figure, whole):
         whole.remove()
         grid = figure.subplots(len(readouts), len(balances), sharex=True, sharey=True, squeeze=False)

@@ -5,7 +5,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from kneessl.evaluation.bootstrap import Interval
-from kneessl.evaluation.prevalence import ARMS, Panel, PrevalenceRow
+from kneessl.evaluation.rare_positives import ARMS, Panel, PrevalenceRow
 from kneessl.report import wording
 from kneessl.report.table import aligned, joined, with_note, write_table
 
@@ -32,7 +32,7 @@ def prevalence_table(panels: Panels, positives: Mapping[float, int]) -> str:
     """Return the table as aligned text, a block for each panel; below it what the columns mean.
 
     Args:
-        panels: For each, the rows of `kneessl.evaluation.prevalence.prevalence_rows`.
+        panels: For each, the rows of `kneessl.evaluation.rare_positives.prevalence_rows`.
         positives: How many training exams are positive at each prevalence.
     """
     head = ["positive", *(text for arm in ARMS for text in (f"{arm}, AUC", "loses %")), "less by"]
@@ -52,9 +52,9 @@ def prevalence_table(panels: Panels, positives: Mapping[float, int]) -> str:
 def _cells(row: PrevalenceRow, positives: int) -> list[str]:
     cells = [f"{positives:,} ({share_text(row.prevalence)})"]
     for arm in ARMS:
-        found = row.arms.get(arm)
-        cells.append(f"{found.auc.value:.3f} ({found.auc.low:.2f}–{found.auc.high:.2f})" if found else "failed")
-        cells.append(_in_brackets(found.loss if found else None))
+        arm_at = row.arms.get(arm)
+        cells.append(f"{arm_at.auc.value:.3f} ({arm_at.auc.low:.2f}–{arm_at.auc.high:.2f})" if arm_at else "failed")
+        cells.append(_in_brackets(arm_at.loss if arm_at else None))
     return [*cells, _in_brackets(row.less)]
 
 
@@ -92,12 +92,12 @@ def write_prevalence_csv(path: Path, panels: Panels, positives: Mapping[float, i
 
 
 def _figures(row: PrevalenceRow, arm: str) -> dict[str, object]:
-    found = row.arms.get(arm)
-    columns: dict[str, object] = {"seeds": len(found.by_seed) if found else 0}
-    for name, interval in (("auc", found and found.auc), ("loss", found and found.loss), ("less", row.less)):
+    arm_at = row.arms.get(arm)
+    columns: dict[str, object] = {"seeds": len(arm_at.by_seed) if arm_at else 0}
+    for name, interval in (("auc", arm_at and arm_at.auc), ("loss", arm_at and arm_at.loss), ("less", row.less)):
         columns |= {
             name: interval and interval.value,
             f"{name}_low": interval and interval.low,
             f"{name}_high": interval and interval.high,
         }
-    return columns | {"auc_by_seed": joined(found.by_seed) if found else None}
+    return columns | {"auc_by_seed": joined(arm_at.by_seed) if arm_at else None}

@@ -8,7 +8,7 @@ import numpy as np
 from kneessl.evaluation import THRESHOLD, AucInterval
 from kneessl.evaluation.subgroups import Subgroup, subgroups
 from kneessl.report import wording
-from kneessl.report.content import Finding
+from kneessl.report.content import EvaluatedFinding
 
 FEW = 10
 """Fewer positives or negatives than this are called few."""
@@ -36,14 +36,14 @@ class SubgroupTable:
     rows: list[SubgroupRow]
 
 
-def subgroup_tables(finding: Finding) -> list[SubgroupTable]:
+def subgroup_tables(finding: EvaluatedFinding) -> list[SubgroupTable]:
     """The index model in each group of each characteristic; numbers in their order, what is not known last."""
     membership = {name: np.array([value or UNKNOWN for value in values]) for name, values in finding.subgroups.items()}
-    found = subgroups(finding.labels, finding.arms[0].probabilities, membership, THRESHOLD)
+    all_groups = subgroups(finding.labels, finding.arms[0].probabilities, membership, THRESHOLD)
     groups = np.asarray(finding.groups)
     tables = []
     for name, values in membership.items():
-        rows = sorted((group for group in found if group.variable == name), key=lambda group: _order(group.value))
+        rows = sorted((group for group in all_groups if group.variable == name), key=lambda group: _order(group.value))
         tables.append(
             SubgroupTable(name, [_row(group, len(np.unique(groups[values == group.value]))) for group in rows])
         )

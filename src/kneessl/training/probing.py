@@ -8,7 +8,7 @@ from torch import nn
 
 from kneessl.evaluation.auc import auc_interval
 from kneessl.evaluation.collapse import effective_rank, feature_std
-from kneessl.evaluation.probe import out_of_fold, require_probe_labels
+from kneessl.evaluation.feature_probe import out_of_fold, require_probe_labels
 from kneessl.exams.folder import ExamFolder
 from kneessl.nets.features import calibrate, exam_features, whole_exams
 from kneessl.nets.synced_norm import alone

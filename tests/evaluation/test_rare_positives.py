@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from kneessl.errors import UserError
-from kneessl.evaluation.prevalence import ARMS, prevalence_rows
+from kneessl.evaluation.rare_positives import ARMS, prevalence_rows
 
 PREVALENCES = [0.5, 0.2, 0.01]
 N = 60

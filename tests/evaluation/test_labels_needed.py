@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from kneessl.errors import UserError
 from kneessl.evaluation import auc_interval, compare_auc, holm
-from kneessl.evaluation.label_curve import isotonic, label_curve, labels_for, weighted_aucs
+from kneessl.evaluation.labels_needed import isotonic, label_curve, labels_for, weighted_aucs
 
 COUNTS = [8, 40, 200]
 N = 60

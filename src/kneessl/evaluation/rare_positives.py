@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from kneessl.evaluation.auc import LEVEL, auc_interval, checked_labels
 from kneessl.evaluation.bootstrap import Interval
 from kneessl.evaluation.gap import relative_gap
-from kneessl.evaluation.label_curve import REPLICATES, Scores, resampled_means
+from kneessl.evaluation.labels_needed import REPLICATES, Scores, resampled_means
 
 BALANCED = 0.5
 """The prevalence that losses are counted from."""
@@ -89,18 +89,18 @@ def prevalence_rows(
     means = resampled_means(positive, arms, replicates) if scored else {}
     balanced = list(prevalences).index(BALANCED)
     losses = {
-        (arm, k): relative_gap(means[arm, balanced], found)
-        for (arm, k), found in means.items()
+        (arm, k): relative_gap(means[arm, balanced], aucs)
+        for (arm, k), aucs in means.items()
         if k != balanced and (arm, balanced) in means and means[arm, balanced][0] > 0
     }
     rows = []
     for k, prevalence in enumerate(prevalences):
-        found = {
+        arms_at = {
             arm: _arm_at(labels, arms[arm][k], means[arm, k], losses.get((arm, k))) for arm in ARMS if arms[arm][k]
         }
         ours, theirs = (losses.get((arm, k)) for arm in ARMS)
         less = None if ours is None or theirs is None else percentiles(theirs - ours)
-        rows.append(PrevalenceRow(prevalence, found, less))
+        rows.append(PrevalenceRow(prevalence, arms_at, less))
     return rows
 
 

@@ -4,7 +4,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from kneessl.errors import UserError
-from kneessl.evaluation.probe import (
+from kneessl.evaluation.feature_probe import (
     NEIGHBOURS,
     TEMPERATURE,
     knn_probe,

@@ -130,14 +130,14 @@ def labels_for(aucs: ArrayLike, counts: NDArray[np.int64], curve: NDArray[np.flo
     for point in curve[::-1]:
         target = np.where(np.abs(target - point) < _EQUAL, point, target)
     logs = np.log(counts)
-    found = np.where(target == curve[0], float(counts[0]), math.inf)
+    labels = np.where(target == curve[0], float(counts[0]), math.inf)
     for k in range(len(counts) - 1):
         inside = (curve[k] < target) & (target <= curve[k + 1])
         rise = np.where(inside, curve[k + 1] - curve[k], 1)
         share = np.where(inside, (target - curve[k]) / rise, 0)
         between = np.exp(logs[k] + share * (logs[k + 1] - logs[k]))
-        found = np.where(inside, np.where(share == 1, float(counts[k + 1]), between), found)
-    return np.where(target < curve[0], 0.0, found)
+        labels = np.where(inside, np.where(share == 1, float(counts[k + 1]), between), labels)
+    return np.where(target < curve[0], 0.0, labels)
 
 
 def _mean_aucs(
@@ -165,13 +165,13 @@ def _all_needed(
     means = resampled_means(positive, arms, replicates)
     curve = isotonic(np.stack([means[reference, k] for k in known]))
     tail = (1 - LEVEL) / 2
-    found = {}
+    needed_of = {}
     for (arm, k), reached in means.items():
         if arm == reference:
             continue
         whole = np.isfinite(reached) & np.isfinite(curve).all(axis=0)
         needed = labels_for(reached[whole], counts[known], curve[:, whole])
-        found[arm, k] = LabelsNeeded(
+        needed_of[arm, k] = LabelsNeeded(
             used=int(counts[k]),
             labels=float(needed[0]),
             # One of the resamples itself: between 400 and "more than 500" there is nothing to interpolate.
@@ -180,7 +180,7 @@ def _all_needed(
             least=int(counts[known[0]]),
             most=int(counts[known[-1]]),
         )
-    return found
+    return needed_of
 
 
 def resampled_means(
