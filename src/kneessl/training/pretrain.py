@@ -11,12 +11,12 @@ import torch
 from kneessl.errors import UserError
 from kneessl.evaluation.collapse import collapse_warning
 from kneessl.exams.folder import ExamFolder, Plane
+from kneessl.exams.summary import data_note, data_rows
 from kneessl.methods import METHODS, MethodName, MethodSettings, make_method, settings_help
 from kneessl.nets.encoder import Pool
 from kneessl.report.content import Curve
-from kneessl.exams.summary import data_note, data_rows
-from kneessl.training.augmented import augmented_exam
 from kneessl.settings import Settings, require_not_negative, require_positive, takes
+from kneessl.training.augmented import augmented_exam
 from kneessl.training.fit import fit
 from kneessl.training.machine import Precision
 from kneessl.training.optimizers import Optimization, OptimizerName, default_lr
