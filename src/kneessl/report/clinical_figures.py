@@ -18,7 +18,7 @@ from kneessl.evaluation.abstention import RiskCoverage
 from kneessl.evaluation.calibration import ReliabilityBin
 from kneessl.evaluation.decisions import NetBenefit
 from kneessl.report.content import EvaluatedFinding
-from kneessl.report.figures import Picture, canvas, colour_of, line, png, svg
+from kneessl.report.figures import Picture, canvas, colour_of, line_style, png, svg
 
 INK, SOFT, GREY = "#1f2328", "#57606a", "#8b949e"
 BLUE, ORANGE, SILVER = "#1d5fa3", "#d9730d", "#9aa4ae"
@@ -49,7 +49,7 @@ def roc(finding: EvaluatedFinding, marks: Sequence[Sequence[Mark]], aucs: Sequen
         axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=DOTS)
         for index, (arm, arm_marks) in enumerate(zip(finding.arms, marks, strict=True)):
             false_alarms, hits, _ = roc_curve(finding.labels, arm.probabilities, drop_intermediate=False)
-            axes.plot(false_alarms, hits, clip_on=False, **line(index))
+            axes.plot(false_alarms, hits, clip_on=False, **line_style(index))
             for mark in arm_marks:
                 style: dict[str, Any] = {"color": colour_of(index), "markeredgecolor": "white", "clip_on": False}
                 size = 8 if mark.kind == "threshold" else 10
@@ -119,7 +119,7 @@ def decision_curve(curves: Sequence[NetBenefit], names: Sequence[str]) -> Pictur
         axes.plot(first.thresholds, first.treat_all, color=SOFT, linewidth=1.2, linestyle=(0, (5, 2, 1, 2)))
         axes.plot(first.thresholds, first.treat_none, color=INK, linewidth=1.2)
         for index, curve in enumerate(curves):
-            axes.plot(curve.thresholds, curve.model, **line(index))
+            axes.plot(curve.thresholds, curve.model, **line_style(index))
         top = max(float(max(curve.model.max() for curve in curves)), float(first.treat_all.max()), 0.01)
         axes.set(xlim=(0, first.thresholds[-1]), ylim=(-0.25 * top, 1.1 * top))
         axes.set(xlabel="Threshold probability", ylabel="Net benefit")
@@ -136,7 +136,7 @@ def risk_coverage(curves: Sequence[RiskCoverage], names: Sequence[str]) -> Pictu
     """Draw the share of wrong answers against the share of exams that are answered, surest first."""
     with canvas(5.6, 3.2) as (figure, axes):
         for index, curve in enumerate(curves):
-            axes.plot(np.r_[curve.coverage[:1], curve.coverage], np.r_[curve.risk[:1], curve.risk], **line(index))
+            axes.plot(np.r_[curve.coverage[:1], curve.coverage], np.r_[curve.risk[:1], curve.risk], **line_style(index))
         top = max(float(curve.risk.max()) for curve in curves)
         axes.set(xlim=(0, 1), ylim=(0, max(1.08 * top, 0.05)), xlabel="Share of exams answered, surest first")
         axes.set_ylabel("Share answered wrongly")

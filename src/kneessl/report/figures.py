@@ -94,7 +94,7 @@ def training(curves: Sequence[Curve], column: str) -> Picture:
         for index, curve in enumerate(curves):
             epochs, series = _column(curve, column)
             marker = "o" if len(series) <= _MARKED_POINTS else None
-            axes.plot(epochs, series, marker=marker, markersize=3.5, **line(index))
+            axes.plot(epochs, series, marker=marker, markersize=3.5, **line_style(index))
             values.extend(series)
         if column.endswith("loss") and min(values) > 0 and max(values) / min(values) > _LOG_SPAN:
             axes.set_yscale("log")
@@ -148,7 +148,7 @@ def _training_alt(curves: Sequence[Curve], column: str) -> str:
     return f"{column} by epoch. {'; '.join(ends)}."
 
 
-def line(index: int) -> dict[str, Any]:
+def line_style(index: int) -> dict[str, Any]:
     """Return the colour and dashes of arm or run `index` as matplotlib's arguments."""
     return {"color": colour_of(index), "linestyle": linestyle(DASHES[index % len(DASHES)])}
 

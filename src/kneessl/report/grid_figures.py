@@ -133,11 +133,11 @@ def _draw(axes: Axes, line: Line, beside: float) -> None:
     """A line with bars of one standard deviation over seeds to either side."""
     colour, at = line.key.colour, [x * beside for x, _ in line.points]
     means = np.array([100 * value.mean for _, value in line.points])
-    spread = np.array([100 * (value.sd or 0.0) for _, value in line.points])
+    deviations = np.array([100 * (value.sd or 0.0) for _, value in line.points])
     axes.errorbar(
         at,
         means,
-        spread,
+        deviations,
         label=line.key.name,
         color=colour,
         linestyle=figures.linestyle(line.key.dashes),
