@@ -1,10 +1,11 @@
 import pytest
 import torch
+from helpers.gradients import assert_every_parameter_learns
 
 from kneessl.errors import UserError
 from kneessl.methods.spark import SparK
 from kneessl.nets.encoder import ClipEncoder
-from kneessl.nets.masked import cut, enlarge
+from kneessl.nets.masked import enlarge, split_patches
 from kneessl.views.augment import T_PRIME, T
 from kneessl.views.inputs import ViewMaker
 from kneessl.views.preprocess import Preprocessing
@@ -69,7 +70,7 @@ def test_the_loss_is_on_hidden_patches_only(method):
     painted = []
     method.decoder.register_forward_hook(lambda *args: painted.append(args[2].detach()))
     loss = method(view, visible).loss.item()
-    patches, guesses = cut(view.flatten(0, 1)[:, None], 3, 3), cut(painted[0], 3, 3)
+    patches, guesses = split_patches(view.flatten(0, 1)[:, None], 3, 3), split_patches(painted[0], 3, 3)
     errors = []
     for patch, guess, seen in zip(patches, guesses, visible.flatten(), strict=True):
         if not seen:
@@ -92,10 +93,7 @@ def test_embeddings_are_the_visible_features_means(method):
 
 def test_a_gradient_reaches_every_parameter(method):
     method(*batch(method)).loss.backward()
-    for name, p in method.named_parameters():
-        assert p.grad is not None, name
-        assert p.grad.isfinite().all(), name
-        assert p.grad.abs().sum() > 0, name
+    assert_every_parameter_learns(method)
 
 
 def test_afterwards_the_encoder_is_a_dense_resnet_with_the_same_names(method):
