@@ -15,12 +15,6 @@ def test_the_loss_is_that_of_both_projections(encoder, views):
     assert loss.item() == pytest.approx(objectives.barlow_twins(za, zb, 0.02).item(), rel=1e-6)
 
 
-def test_a_gradient_reaches_every_parameter(encoder, views):
-    method = BarlowTwins(encoder, hidden=16)
-    method(*views()).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters())
-
-
 def test_the_projector_has_three_layers_of_one_width(encoder):
     head = BarlowTwins(encoder, hidden=16).projector
     assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear"]

@@ -15,12 +15,6 @@ def test_the_loss_is_nt_xent_of_both_projections(encoder, views):
     assert loss.item() == pytest.approx(objectives.nt_xent(z1, z2, 0.3).item(), rel=1e-6)
 
 
-def test_a_gradient_reaches_every_parameter(encoder, views):
-    method = SimCLR(encoder)
-    method(*views()).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters())
-
-
 def test_the_head_is_the_thesiss(encoder):
     encoder.features = 512
     head = SimCLR(encoder).projector

@@ -34,12 +34,6 @@ def test_the_other_side_is_a_constant(encoder, views):
         torch.testing.assert_close(a.grad, b.grad)
 
 
-def test_a_gradient_reaches_every_parameter(encoder, views):
-    method = SimSiam(encoder, dim=16, hidden=4)
-    method(*views()).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters())
-
-
 def test_the_heads_are_the_papers(encoder):
     method = SimSiam(encoder, dim=16, hidden=4)
     assert [type(m).__name__ for m in method.projector] == ["Linear", "BatchNorm1d", "ReLU"] * 2 + [

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers.gradients import assert_every_parameter_learns
 
 from kneessl.errors import UserError
 from kneessl.methods.sslm import SSLM, distort
@@ -70,9 +71,7 @@ def test_loss_and_gradients(method, clips, maker, generator):
     assert loss.item() == pytest.approx(-logits.log_softmax(1)[torch.arange(6), labels].mean().item(), rel=1e-5)
     assert embeddings.shape == (6, 32)
     loss.backward()
-    for name, p in method.named_parameters():
-        assert p.grad is not None, name
-        assert p.grad.abs().sum() > 0, name
+    assert_every_parameter_learns(method)
 
 
 def test_nonsense_is_refused():

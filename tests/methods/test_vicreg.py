@@ -16,12 +16,6 @@ def test_the_loss_is_that_of_both_embeddings_with_the_given_weights(encoder, vie
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_a_gradient_reaches_every_parameter(encoder, views):
-    method = VICReg(encoder, hidden=16)
-    method(*views()).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters())
-
-
 def test_the_expander_has_three_layers_of_one_width(encoder):
     head = VICReg(encoder, hidden=16).expander
     assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear"]
