@@ -4,7 +4,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from kneessl.cli import run
+from kneessl import cli
 from kneessl.demo import demo
 from kneessl.errors import UserError
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS
@@ -12,15 +12,19 @@ from kneessl.reader.answer.assessment import NO_DIAGNOSIS
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A small demo: its folder, and what it printed."""
+    """A small demo: its folder, and what it printed. Its preset has fewer pixels and epochs, or it takes minutes."""
     out, printed = tmp_path_factory.mktemp("demo") / "demo", io.StringIO()
-    with redirect_stdout(printed):
+    presets = cli.presets()
+    for command in ("pretrain", "finetune"):
+        presets["quick"][command] |= {"size": 48, "slices": 4, "epochs": 1}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr(cli, "presets", lambda: presets)
         demo(out, exams=40)
     return out, printed.getvalue()
 
 
 def test_the_demos_model_answers_the_real_knee_and_says_that_it_is_no_diagnosis(ran, real_data, tmp_path):
-    run("predict", [str(ran[0] / "pretrained"), str(real_data("knee_mese")), "--out", str(tmp_path / "answer")])
+    cli.run("predict", [str(ran[0] / "pretrained"), str(real_data("knee_mese")), "--out", str(tmp_path / "answer")])
     told = json.loads((tmp_path / "answer" / "result.json").read_text())
     (finding,) = told["findings"]
     assert finding["answer"] in {"yes", "doubt", "no"}

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,25 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.command_line import kneessl
 from safetensors.torch import load_file
 
 from kneessl.exams.folder import write_labels, write_series
 from kneessl.finetuning.finetune import finetune
 from kneessl.training.callbacks import StopAsked, StopBetweenBatches
-
-
-def kneessl(*words: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    code = "from kneessl.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "100"},
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
 
 QUICK = ("--preset", "quick", "--size", 48, "--slices", 4, "--precision", "float32")
 
@@ -38,7 +24,7 @@ QUICK = ("--preset", "quick", "--size", 48, "--slices", 4, "--precision", "float
 def runs(knees, tmp_path_factory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     kneessl("pretrain", knees, "--out", runs / "encoder", *QUICK, "--epochs", 2, "--batch", 4, "--settings.hidden", 32)
-    tune = ("finetune", knees, "--task", "acl", *QUICK, "--slices", 12, "--batch", 4, "--epochs", 15)
+    tune = ("finetune", knees, "--task", "acl", *QUICK, "--slices", 12, "--batch", 4, "--epochs", 6)
     kneessl(*tune, "--from", runs / "encoder", "--out", runs / "pretrained")
     kneessl(*tune, "--out", runs / "from-nothing")
     return runs
@@ -58,6 +44,7 @@ def test_the_classifier_learns_what_can_be_seen(runs, knees):
         assert words in html
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_prediction_is_deterministic_and_independent_of_company(runs, knees, tmp_path):
     kneessl("evaluate", runs / "pretrained", knees)
     kneessl("evaluate", runs / "pretrained", knees, "--against", runs / "from-nothing", "--out", tmp_path / "again")
@@ -114,6 +101,13 @@ def test_wrong_input_ends_in_one_sentence(knees, tmp_path, monkeypatch, words, m
     assert lines[0].startswith("kneessl: ")
     assert message in lines[0]
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_its_process_ends_in_one_sentence_too():
+    done = subprocess.run([sys.executable, "-m", "kneessl", "check", "nowhere"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("kneessl: nowhere is not a folder; ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_float_series_is_refused_before_a_run_begins(tmp_path):

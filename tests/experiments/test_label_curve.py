@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.trainings import in_this_process, without_reports
 
 from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.evaluation import auc_interval
 from kneessl.exams.folder import write_labels, write_series
-from kneessl.experiments.jobs import done, finished
 from kneessl.experiments.label_curve import count_labels, epochs_for, name_starts, run_label_curve
 from kneessl.finetuning.recipes import THESIS
 from kneessl.nets.encoder import ClipEncoder, save_weights
@@ -44,21 +44,9 @@ def encoder(tmp_path_factory):
     return folder
 
 
-def in_this_process(jobs, at_once, title) -> None:
-    """`run_all` without its processes, which take longer to start than to train; tests/test_compare.py has them."""
-    for job in jobs:
-        (job.folder / "failure.txt").unlink(missing_ok=True)
-        try:
-            for words in [] if done(job) else job.commands():
-                if not finished(words):
-                    cli.run(words[0], words[1:])
-        except UserError as error:
-            (job.folder / "failure.txt").write_text(str(error))
-
-
 def run(knees: Path, encoder: Path, out: Path, **changes) -> None:
     settings = {"from_run": encoder, "fractions": [0.25, 1.0], "seeds": 1, "finetune": FINETUNE, "jobs": 2}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, without_reports():
         patch.setattr("kneessl.experiments.label_curve.run_all", in_this_process)
         run_label_curve(knees, "acl", out, **(settings | changes))
 

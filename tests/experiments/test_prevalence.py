@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.trainings import in_this_process, without_reports
 from sklearn.metrics import roc_auc_score
 
 from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.exams.check import inspect
 from kneessl.exams.folder import ExamFolder, write_labels, write_series
-from kneessl.experiments.jobs import done, finished
 from kneessl.experiments.prevalence import (
     BALANCES,
     Draw,
@@ -44,27 +44,13 @@ def knees(tmp_path_factory):
     return root
 
 
-def in_this_process(jobs, at_once, title) -> None:
-    """`run_all` without its processes, which take longer to start than to train; tests/test_compare.py has them."""
-    for job in jobs:
-        (job.folder / "failure.txt").unlink(missing_ok=True)
-        try:
-            for words in [] if done(job) else job.commands():
-                if not finished(words):
-                    cli.run(words[0], words[1:])
-        except UserError as error:
-            (job.folder / "failure.txt").write_text(str(error))
-
-
 def run(knees: Path, out: Path, **changes) -> None:
     settings = {
         "prevalences": [0.2, 0.5], "exams": 20, "seeds": 1, "pretrain": PRETRAIN, "finetune": FINETUNE, "jobs": 2
     }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, without_reports():
         patch.setattr("kneessl.experiments.prevalence.run_all", in_this_process)
         patch.setattr("kneessl.experiments.prevalence.BALANCES", ("oversample",))
-        for written in ("evaluate.evaluate.write_evaluation_report", "report.run_page.write_run_page"):
-            patch.setattr(f"kneessl.{written}", lambda *_, **__: None)  # each takes longer than its training
         run_prevalence(knees, "acl", out, **(settings | changes))
 
 

@@ -1,4 +1,4 @@
-"""What the command line promises, as text: each command's settings, and its options with their types and defaults.
+"""The command line in this process; and what it promises, as text: settings, and options with types and defaults.
 
 The words that explain an option may change; its name, type and default are what scripts and run folders rely on. After
 a change that is meant, write the files anew and read the difference in git:
@@ -9,14 +9,40 @@ a change that is meant, write the files anew and read the difference in git:
 import io
 import os
 import re
-from contextlib import redirect_stdout, suppress
+import sys
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 from kneessl import cli
 
 KEPT = Path(__file__).parents[1] / "commands"
 """`config/COMMAND.txt` and `help/COMMAND.txt`."""
+
+
+class Printed(NamedTuple):
+    """What a command wrote."""
+
+    stdout: str
+    stderr: str
+
+
+def kneessl(*words: object, expect: int = 0) -> Printed:
+    """Type a command, in this process: a process of its own takes seconds to import PyTorch. `expect` is its status."""
+    out, error, status = io.StringIO(), io.StringIO(), 0
+    with (
+        patch.object(sys, "argv", ["kneessl", *map(str, words)]),
+        patch.dict(os.environ, COLUMNS="100"),
+        redirect_stdout(out),
+        redirect_stderr(error),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+    assert status == expect, out.getvalue() + error.getvalue()
+    return Printed(out.getvalue(), error.getvalue())
 
 
 def printed(command: str, option: str) -> str:

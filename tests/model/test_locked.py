@@ -347,6 +347,7 @@ def test_training_with_folds_goes_on_where_it_stopped(planes, models, tmp_path, 
         assert (tmp_path / "m" / name).read_bytes() == (models / "sagittal" / name).read_bytes()
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_predictions_name_their_task(models, planes, tmp_path):
     evaluate(models / "coronal", planes, against=models / "fused", out=tmp_path / "both")
     with (tmp_path / "both" / "predictions.csv").open(newline="") as file:

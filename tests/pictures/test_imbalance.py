@@ -1,12 +1,13 @@
 import json
-import subprocess
-import sys
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from helpers.cifar import CLASSES, write_cifar, write_greys
+from helpers.command_line import kneessl
 from safetensors.torch import load_file
 
 from kneessl import cli
@@ -17,6 +18,7 @@ from kneessl.pictures.arms import CIFAR, CROPPED, Training
 from kneessl.pictures.cifar10 import read_cifar10
 from kneessl.pictures.imbalance import imbalance
 from kneessl.pictures.linear import SoftmaxRegression
+from kneessl.training.callbacks import EpochLog
 
 SHORT = Training(epochs=2, batch=32, warmup_epochs=1)
 
@@ -123,20 +125,16 @@ def test_an_interrupted_run_resumes_to_the_weights_of_an_unbroken_one(simclr, ci
     words = ["imbalance", str(cifar), "--out", str(tmp_path / "run"), "--ratio", "0.25", "--ood", str(greys)]
     words += ["--precision", "float32", "--pretrain.epochs", "2", "--pretrain.batch", "32", "--pretrain.warmup_epochs"]
     words += ["1", "--supervised.epochs", "2", "--supervised.batch", "32", "--supervised.warmup_epochs", "1"]
-    code = (
-        "import os, signal, sys\n"
-        "from kneessl import callbacks, cli\n"
-        "log = callbacks.EpochLog.on_train_epoch_start\n"
-        "def start(self, trainer, module):\n"
-        "    log(self, trainer, module)\n"
-        "    if trainer.current_epoch == 1:\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "callbacks.EpochLog.on_train_epoch_start = start\n"
-        f"sys.argv = ['kneessl', *{words!r}]\n"
-        "cli.main()\n"
-    )
-    stopped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert stopped.returncode == 130, stopped.stderr
+    log = EpochLog.on_train_epoch_start
+
+    def start(self, trainer, module):
+        log(self, trainer, module)
+        if trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLog, "on_train_epoch_start", start)
+        kneessl(*words, expect=130)
     assert not (tmp_path / "run" / "result.json").exists()
     cli.run("imbalance", [*words[1:], "--resume"])
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers.cifar import CLASSES, write_cifar, write_greys
+from helpers.trainings import in_this_process, type_words
 from PIL import Image
 
 from kneessl import cli
@@ -16,7 +17,6 @@ from kneessl.errors import UserError
 from kneessl.evaluation.gap import Cell
 from kneessl.evaluation.imbalance import counts_of
 from kneessl.evaluation.readout import Readout
-from kneessl.experiments.jobs import done, finished
 from kneessl.pictures.imbalance_grid import imbalance_grid
 
 TESTED = 30
@@ -84,14 +84,11 @@ class Runner:
 
     def __call__(self, jobs, at_once, title) -> None:
         for job in jobs:
-            (job.folder / "failure.txt").unlink(missing_ok=True)
-            try:
-                for words in [] if done(job) else job.commands():
-                    if not finished(words):
-                        self.ran.append(job.folder.name)
-                        self.cell(words)
-            except UserError as error:
-                (job.folder / "failure.txt").write_text(str(error))
+            in_this_process([job], at_once, title, lambda words, name=job.folder.name: self.type(name, words))
+
+    def type(self, name, words) -> None:
+        self.ran.append(name)
+        self.cell(words)
 
 
 def run(cifar: Path, out: Path, cell=write_cell, **changes) -> list[str]:
@@ -292,10 +289,7 @@ def test_end_to_end_on_a_few_pictures(tmp_path):
         "supervised": {"epochs": 1, "warmup_epochs": 0, "batch": 13},
     }  # fmt: skip
 
-    def really(words):
-        cli.run(words[0], words[1:])
-
-    ran = run(data, tmp_path / "out", cell=really, **settings)
+    ran = run(data, tmp_path / "out", cell=type_words, **settings)
     assert len(ran) == 2
     rows = table(tmp_path / "out")
     assert list(rows) == [("supervised", 25, 1), ("supervised", 25, 0.5)]

@@ -77,6 +77,7 @@ def test_a_run_folder_holds_what_the_readme_says(unbroken, knees):
     torch.load(unbroken / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(unbroken, knees, tmp_path):
     tiny(knees, tmp_path / "again")
     assert_equal_weights(unbroken, tmp_path / "again")
@@ -85,6 +86,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(unbroken, kne
         assert_equal_weights(unbroken, tmp_path / "other")
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_series_held_on_the_device_give_the_weights_that_files_give(unbroken, knees, tmp_path, monkeypatch):
     """As on a GPU with room for them; here the device is the CPU, and the lines that run are the same."""
     gathered = []
@@ -96,6 +98,7 @@ def test_series_held_on_the_device_give_the_weights_that_files_give(unbroken, kn
     assert_equal_weights(unbroken, tmp_path / "held")
 
 
+@pytest.mark.usefixtures("no_reports")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(unbroken, knees, tmp_path, how):
     out = tmp_path / "killed"
@@ -116,6 +119,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(unbroken, knees,
     assert [(r["epoch"], r["loss"]) for r in rows(out)] == [(r["epoch"], r["loss"]) for r in rows(unbroken)]
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_a_run_with_worker_processes_resumes_to_the_same_weights(unbroken, knees, tmp_path, monkeypatch):
     """As on a GPU, where workers read ahead before Lightning tells the sampler its epoch."""
 
@@ -140,6 +144,7 @@ def test_a_run_with_worker_processes_resumes_to_the_same_weights(unbroken, knees
     assert_equal_weights(unbroken, tmp_path / "run")
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_after_training_signals_and_memory_are_given_back(knees, tmp_path):
     handled = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
@@ -153,6 +158,7 @@ def test_after_training_signals_and_memory_are_given_back(knees, tmp_path):
     assert alive() == before
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_a_run_does_not_resume_on_other_data(knees, tmp_path):
     shutil.copytree(knees, tmp_path / "knees")
     tiny(tmp_path / "knees", tmp_path / "run", epochs=2)
@@ -169,6 +175,7 @@ def test_a_finished_run_resumes_to_itself(unbroken, knees, tmp_path):
     assert len(rows(unbroken)) == 3
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_a_run_in_the_way_or_with_other_settings_is_refused(unbroken, knees, tmp_path):
     with pytest.raises(UserError, match="already holds a run; add --resume"):
         tiny(knees, unbroken)
@@ -267,6 +274,7 @@ def test_precision_auto_takes_what_the_processor_has():
     assert lightning_precision("auto") in {"32-true", "bf16-mixed"}
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_bf16_trains_to_nearly_the_same_loss(unbroken, knees, tmp_path):
     tiny(knees, tmp_path / "bf16", precision="bf16")
     # Of all epochs: one alone is three steps, and wanders by 0.4 on processors that only emulate bf16.
@@ -274,6 +282,7 @@ def test_bf16_trains_to_nearly_the_same_loss(unbroken, knees, tmp_path):
     assert bf16 == pytest.approx(plain, abs=0.3)
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_a_queue_is_made_to_fit_the_data(knees, tmp_path):
     tiny(knees, tmp_path / "run", method="moco_v2", settings={"dim": 8}, epochs=2)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["queue"] == 12, "half of 12 exams x 2"

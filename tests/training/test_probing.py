@@ -53,6 +53,7 @@ def test_probes_are_spread_over_the_training_and_come_last(labelled, tmp_path):
     assert "linear_auc" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_probing_changes_nothing_of_the_training(labelled, tmp_path):
     pretrain(labelled, tmp_path / "with", probe="acl", probes=2, **SHORT)
     pretrain(labelled, tmp_path / "without", **SHORT)
@@ -79,6 +80,7 @@ def test_a_task_without_enough_labels_is_refused_before_anything_is_written(knee
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_a_collapsed_run_says_so_in_its_record(labelled, tmp_path, monkeypatch):
     forward = BYOL.forward
 
