@@ -8,7 +8,7 @@ PIP := $(BIN)/python $(INSTALL)
 PEERS := .venv-peers
 KNEES ?= ../shared/data
 
-.PHONY: help demo test lint format real-knee bench peers setup clean
+.PHONY: help demo test test-quick lint format real-knee bench peers setup clean
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -26,6 +26,9 @@ demo: $(READY) ## the whole way on synthetic knees, in minutes
 
 test: lint ## lint and every test
 	$(BIN)/python -m pytest
+
+test-quick: $(READY) ## the tests that neither train nor start a process, a browser or an archive: for while one writes
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(READY) ## ruff and mypy: style, format, types
 	$(BIN)/ruff check .

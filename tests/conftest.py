@@ -4,15 +4,17 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; child processes inherit it
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.trainings import without_reports
 from scipy.ndimage import gaussian_filter
 
 from kneessl.exams.folder import write_labels, write_series
 
+pytest_plugins = ["pytester", "helpers.slow"]
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
@@ -43,3 +45,10 @@ def knees(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_series(root, split, "sagittal", exam, volume.clip(0, 255).astype(np.uint8))
         write_labels(root, split, "acl", labels)
     return root
+
+
+@pytest.fixture
+def no_reports() -> Iterator[None]:
+    """For tests that train and read no page."""
+    with without_reports():
+        yield
