@@ -5,7 +5,7 @@ from torch import nn
 
 from kneessl.classifier.classifier import build_classifier
 from kneessl.classifier.heads import HEADS
-from kneessl.explain.explain import Explanation, cell, explain, grad_cam, heat
+from kneessl.explain.explain import Explanation, cell_size, explain, grad_cam, heat
 from kneessl.model.model import PlaneModel
 from kneessl.model.predict import series_logits
 from kneessl.nets.alexnet import AlexNet
@@ -121,7 +121,7 @@ def test_a_level_map_fills_the_field_and_nothing_else(field, first, count):
     inside[first : first + count, first : first + count] = True
     assert np.allclose(found[:, inside], 3)
     assert (found[:, ~inside] == 0).all()
-    assert cell(model) == pytest.approx(32 * count / 224)
+    assert cell_size(model) == pytest.approx(32 * count / 224)
 
 
 def test_heat_at_another_side_is_the_same_picture():
@@ -165,4 +165,4 @@ def test_a_bright_spot_is_found_where_it_is():
         seen = heat(Explanation(0.0, np.square(changes).sum(0), True), model)
         assert seen[0].max() == 0
         centre = [(seen[1].sum(1 - axis) * np.arange(256)).sum() / seen[1].sum() for axis in (0, 1)]
-        assert np.abs(np.subtract(centre, (row, column))).max() <= cell(model) / 2
+        assert np.abs(np.subtract(centre, (row, column))).max() <= cell_size(model) / 2

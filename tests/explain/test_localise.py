@@ -13,8 +13,8 @@ from kneessl.exams.folder import ExamFolder
 from kneessl.exams.lesions import COLUMNS, read_lesions
 from kneessl.explain import localise as room
 from kneessl.explain.examples import chosen_examples
-from kneessl.explain.found import Found, region_of
 from kneessl.explain.localise import falls, groups, localise
+from kneessl.explain.measurements import ExamMeasurement, region_of
 from kneessl.model.locked import write_decisions
 from kneessl.model.model import load_model
 from kneessl.nets.encoder import save_weights
@@ -121,7 +121,7 @@ def test_a_map_that_is_the_lesion_always_hits_and_one_beside_it_never(fused, pha
 
     monkeypatch.setattr(room, "heat", one_hot)
     model = load_model(fused / "axial").planes["axial"]
-    found = room.measure(model, ExamFolder(phantoms), "valid", "acl", boxes, {}).found
+    found = room.measure(model, ExamFolder(phantoms), "valid", "acl", boxes, {}).exams
     assert [f.outcomes.in_box.hit for f in found] == [not beside] * 2
     assert all(f.outcomes.near_box.hit for f in found)
 
@@ -145,7 +145,7 @@ def test_hiding_what_a_model_sees_lowers_its_score_more_than_hiding_beside_it(fu
 
 def found(exam, area, logit, kinds=("gap",)):
     outcome = Outcome(True, 0.5, False)
-    return Found(exam, kinds, area, logit, (0, 0, 0), Outcomes(outcome, outcome, outcome), None, None)
+    return ExamMeasurement(exam, kinds, area, logit, (0, 0, 0), Outcomes(outcome, outcome, outcome), None, None)
 
 
 def test_groups():

@@ -16,7 +16,15 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 from kneessl.evaluation.decisions import OperatingPoints
 from kneessl.evaluation.metrics import Proportion
 from kneessl.exams.folder import SIDE, Plane
-from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, Flag, KeySlice, ModelFacts, PlaneSeen
+from kneessl.reader.answer.assessment import (
+    NO_DIAGNOSIS,
+    Assessment,
+    Flag,
+    KeySlice,
+    ModelFacts,
+    PlaneResult,
+    TaskAssessment,
+)
 from kneessl.sources.dicom.image import Image, read_headers
 from kneessl.sources.dicom.series import Prepared, SeriesFacts
 from kneessl.sources.notes import Notes
@@ -102,7 +110,7 @@ def made(folder: Path, identity: Mapping[str, object] = IDENTITY) -> Made:
     return Made(assessment, (*files["sagittal"], *files["axial"]), _header(identity))
 
 
-def _findings(planes: Mapping[Plane, PlaneSeen]) -> tuple[Finding, ...]:
+def _findings(planes: Mapping[Plane, PlaneResult]) -> tuple[TaskAssessment, ...]:
     both: tuple[Plane, ...] = ("sagittal", "axial")
     alone = "said without coronal: no coronal series could be used"
     held = "held at doubt, since the model has seen nothing like this study in training"
@@ -112,18 +120,22 @@ def _findings(planes: Mapping[Plane, PlaneSeen]) -> tuple[Finding, ...]:
 
     yes = [key("sagittal", 2, 0.5), key("axial", 5, 0.25), key("sagittal", 4, 0.125)]
     return (
-        Finding("acl", "yes", 0.875, (0.75, 0.9375), True, both, (alone,), tuple(yes), POINTS),
-        Finding("meniscus", "doubt", 0.81, (0.4, 0.9), True, both, (alone, held), (key("axial", 3, 0.3),), POINTS),
-        Finding("abnormal", "no", 0.0625, (0.03125, 0.125), True, both, (alone,), (), POINTS),
-        Finding("mcl", None, None, None, False, (), ("nothing is locked with the model for sagittal alone",), (), None),
+        TaskAssessment("acl", "yes", 0.875, (0.75, 0.9375), True, both, (alone,), tuple(yes), POINTS),
+        TaskAssessment(
+            "meniscus", "doubt", 0.81, (0.4, 0.9), True, both, (alone, held), (key("axial", 3, 0.3),), POINTS
+        ),
+        TaskAssessment("abnormal", "no", 0.0625, (0.03125, 0.125), True, both, (alone,), (), POINTS),
+        TaskAssessment(
+            "mcl", None, None, None, False, (), ("nothing is locked with the model for sagittal alone",), (), None
+        ),
     )
 
 
-def _plane(plane: Plane, files: Sequence[Path], number: int) -> PlaneSeen:
+def _plane(plane: Plane, files: Sequence[Path], number: int) -> PlaneResult:
     found = tuple(read_headers(((file, "file 1 of 1") for file in files), Notes()))
     volume, heat = _volume(SLICES[plane]), _heat(SLICES[plane])
     prepared = Prepared(plane, volume, 0.625, 4.0, f"{number:02x}" * 32, found, "the only series of its plane")
-    return PlaneSeen(
+    return PlaneResult(
         series=prepared,
         facts=replace(_unused(), number=number, plane=plane, slices=len(volume), used=True, reason="the only one"),
         maps={task: heat[:, ::32, ::32].astype(np.float32) / 127 for task in ("acl", "meniscus", "abnormal")},

@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SecondaryCapture
 
 from helpers.sent import a_zip
 from kneessl.reader.answer.assess import NoKneeError
-from kneessl.reader.archive.orthanc import Series, StoredStudy
+from kneessl.reader.archive.orthanc import StoredSeries, StoredStudy
 from kneessl.reader.intake.connection import UnreachableError
 
 IDENTITY = ("Quaxolotl^Zyphira", "PID-7730041", "19230817", "Saint Wumbo Clinic", "ACC-55120")
@@ -147,7 +147,7 @@ class Archive:
             data = pydicom.dcmread(BytesIO(content), stop_before_pixels=True)
             found.setdefault(str(data.SeriesInstanceUID), []).append(data)
         series = [
-            Series(uid, data[0].Modality, len(data), f"{self.times[study + uid]:015d}")
+            StoredSeries(uid, data[0].Modality, len(data), f"{self.times[study + uid]:015d}")
             for uid, data in sorted(found.items())
         ]
         return StoredStudy(str(data.StudyInstanceUID), study not in self.unstable, tuple(series))

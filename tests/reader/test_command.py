@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import zipfile
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from kneessl.cli import run
 from kneessl.errors import UserError
+from kneessl.reader.answer.assess import Assessor
 
 IDENTITY = {
     "PatientName": "Quaxolotl^Zyphira",
@@ -127,6 +129,54 @@ def test_a_batch_goes_on_past_a_bad_study_lists_it_and_goes_on_where_it_stopped(
     assert status(["predict", model, batch, "--out", out, "--each"]) == 1
     assert good[0].stat().st_mtime_ns == before[0], "an answer that is there is not made again"
     assert good[1].is_file()
+
+
+@pytest.mark.parametrize(
+    "sop_class", ["05703841015643452503209109170649121759226008273168", "1.3.46.670589.11.0.0.12.1"]
+)
+def test_a_study_of_an_unknown_class_is_answered_as_dicom_too(model, tmp_path, capfd, sop_class):
+    write_plane(tmp_path / "study", "sagittal", "2.25.5.1", SOPClassUID=sop_class)
+    out = tmp_path / "answer"
+    assert status(["predict", model, tmp_path / "study", "--out", out, "--dicom"]) == 0
+    report = pydicom.dcmread(out / "sr.dcm")
+    assert "CurrentRequestedProcedureEvidenceSequence" not in report
+    assert sop_class.encode() not in (out / "sr.dcm").read_bytes()
+    assert "Warning" not in capfd.readouterr().err
+
+
+def test_a_uid_that_is_a_name_is_neither_written_nor_said(model, tmp_path, capfd, caplog):
+    write_plane(tmp_path / "study", "sagittal", "2.25.5.1", StudyInstanceUID="QUAXOLOTL_ZYPHIRA")
+    caplog.clear()  # pydicom warned of it as the test wrote it
+    capfd.readouterr()
+    out = tmp_path / "answer"
+    assert status(["predict", model, tmp_path / "study", "--out", out, "--dicom"]) == 0
+    said = capfd.readouterr()
+    assert "QUAXOLOTL" not in said.out + said.err + caplog.text
+    assert not [file.name for file in out.rglob("*") if file.is_file() and b"QUAXOLOTL" in file.read_bytes()]
+
+
+def test_a_fault_of_kneessl_in_one_study_does_not_end_the_batch(model, tmp_path, monkeypatch):
+    write_plane(tmp_path / "batch" / "a", "sagittal", "2.25.5.1", StudyInstanceUID="2.25.1")
+    write_plane(tmp_path / "batch" / "b", "sagittal", "2.25.5.1", StudyInstanceUID="2.25.2", seed=4)
+    assess = Assessor.assess
+    calls = []
+
+    def fails_once(self, knee):
+        calls.append(knee)
+        if len(calls) == 1:
+            raise KeyError("Quaxolotl^Zyphira")
+        return assess(self, knee)
+
+    monkeypatch.setattr(Assessor, "assess", fails_once)
+    out = tmp_path / "answers"
+    assert status(["predict", model, tmp_path / "batch", "--out", out, "--each"]) == 1
+    first, second = csv.DictReader((out / "studies.csv").open())
+    assert re.fullmatch(
+        r"the study could not be assessed, because of a fault in kneessl \(KeyError at test_command\.py:\d+\)",
+        first["problem"],
+    )
+    assert not second["problem"]
+    assert (out / second["study"] / "result.json").is_file()
 
 
 def test_no_identity_in_anything_that_is_written_or_said(model, tmp_path, capfd, caplog):

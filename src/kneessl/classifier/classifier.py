@@ -17,7 +17,7 @@ NetworkName = Literal["resnet18", "mrnet_alexnet", "mrnet_resnet18", "sslm", "ss
 
 
 class Classifier(nn.Module):
-    """An encoder of single slices, and a head over what it makes of an exam's slices.
+    """An encoder of single slices, and a head over the feature maps of an exam's slices.
 
     Args:
         encoder: Has `maps`: float `(N, 1, H, W)` -> `(N, C, h, w)`.
@@ -34,7 +34,7 @@ class Classifier(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """As ever, but for a frozen encoder, which keeps its batch-norm statistics."""
+        """Set training or evaluation mode; a frozen encoder stays in evaluation mode and keeps its statistics."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -52,10 +52,10 @@ class Classifier(nn.Module):
 
 
 def sslm_width(tensors: Mapping[str, Tensor]) -> int:
-    """How wide the SSLM encoder among `tensors` is.
+    """The width of the SSLM encoder whose weights are among `tensors`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no SSLM encoder among them.
     """
     first = [v for k, v in tensors.items() if k.endswith("branches.0.0.0.weight")]
     if not first:
@@ -65,8 +65,8 @@ def sslm_width(tensors: Mapping[str, Tensor]) -> int:
     return len(first[0])
 
 
-def sslm_encoder(tensors: Mapping[str, Tensor]) -> tuple[nn.Module, int]:
-    """An SSLM encoder as wide as the one among `tensors`, and its maps' channels."""
+def matching_sslm_encoder(tensors: Mapping[str, Tensor]) -> tuple[nn.Module, int]:
+    """An SSLM encoder of the width of the one in `tensors`, and the number of channels of its maps."""
     encoder = SSLMEncoder(sslm_width(tensors))
     return encoder, encoder.features
 
@@ -91,8 +91,8 @@ NETWORKS: dict[NetworkName, Network] = {
     "resnet18": Network(lambda _: (ClipEncoder("max"), FEATURES), "max"),
     "mrnet_alexnet": Network(lambda _: (AlexNet(), MAPS), "slice_max"),
     "mrnet_resnet18": Network(lambda _: (SliceEncoder(), FEATURES), "slice_max"),
-    "sslm": Network(sslm_encoder, "conv_lstm", frozen=True),
-    "sslm_linear": Network(sslm_encoder, "max"),
+    "sslm": Network(matching_sslm_encoder, "conv_lstm", frozen=True),
+    "sslm_linear": Network(matching_sslm_encoder, "max"),
 }
 
 
@@ -102,10 +102,10 @@ def build_classifier(
     """A classifier with random weights, from PyTorch's global generator.
 
     Args:
-        network: Its encoder.
-        head: None for the network's own.
-        tasks: How many logits.
-        tensors: Weights that will go into it, of the encoder or of all; they tell how wide an SSLM is.
+        network: Name of the encoder.
+        head: Name of the head; None for the network's default.
+        tasks: Number of logits.
+        tensors: Weights that will be loaded, of the encoder or of all; they determine the width of an SSLM.
     """
     parts = NETWORKS[network]
     encoder, channels = parts.encoder(tensors)

@@ -1,7 +1,7 @@
 """Heads: feature maps of an exam's slices -> one logit for each task; and, where a head is linear enough, why.
 
 Every head takes maps `(B, S, C, h, w)` and `where` `(B, S)`, the place of each slice in its series from 0 to 1, and
-gives logits `(B, tasks)`. A head with `evidence` deals its logits out to slices and positions, exactly.
+gives logits `(B, tasks)`. A head with `evidence` attributes its logits to slices and positions, exactly.
 """
 
 import math
@@ -24,7 +24,7 @@ class Explained(Protocol):
         """float `(S, C, h, w)` of one exam -> `(tasks, S, h, w)`, which sum to the logits less the bias."""
 
 
-def dealt(terms: Tensor, slice_of: Tensor, slices: int) -> Tensor:
+def attributed(terms: Tensor, slice_of: Tensor, slices: int) -> Tensor:
     """Sum `terms` `(tasks, C, h, w)` over channels, each on the slice that `slice_of` `(C, h, w)` names."""
     parts = terms.new_zeros(len(terms), slices, *terms.shape[2:])
     return parts.scatter_add_(1, slice_of.expand_as(terms), terms)
@@ -38,13 +38,13 @@ class MaxHead(nn.Linear):
         return maps.amax(1).mean((2, 3))
 
     def forward(self, maps: Tensor, where: Tensor) -> Tensor:  # type: ignore[override]
-        """As every head."""
+        """Maps `(B, S, C, h, w)`, places `(B, S)` from 0 to 1 -> logits `(B, tasks)`."""
         return super().forward(self.pool(maps))
 
     def evidence(self, maps: Tensor) -> Tensor:
-        """As `Explained`; a maximum belongs to the slice that attains it, the first on a tie."""
+        """float `(S, C, h, w)` -> `(tasks, S, h, w)`; a maximum counts for the (first) slice that attains it."""
         highest, slice_of = maps.max(0)
-        return dealt(self.weight[:, :, None, None] * highest / highest[0].numel(), slice_of, len(maps))
+        return attributed(self.weight[:, :, None, None] * highest / highest[0].numel(), slice_of, len(maps))
 
 
 class MeanHead(nn.Linear):
@@ -55,11 +55,11 @@ class MeanHead(nn.Linear):
         return maps.mean((1, 3, 4))
 
     def forward(self, maps: Tensor, where: Tensor) -> Tensor:  # type: ignore[override]
-        """As every head."""
+        """Maps `(B, S, C, h, w)`, places `(B, S)` from 0 to 1 -> logits `(B, tasks)`."""
         return super().forward(self.pool(maps))
 
     def evidence(self, maps: Tensor) -> Tensor:
-        """As `Explained`."""
+        """float `(S, C, h, w)` -> `(tasks, S, h, w)`: every position counts alike."""
         return torch.einsum("tc,schw->tshw", self.weight, maps) / (len(maps) * maps[0, 0].numel())
 
 
@@ -67,15 +67,15 @@ class SliceMaxHead(nn.Linear):
     """Average over the picture, then maximum over the slices, one linear layer: MRNet's (Bien et al. 2018)."""
 
     def forward(self, maps: Tensor, where: Tensor) -> Tensor:  # type: ignore[override]
-        """As every head."""
+        """Maps `(B, S, C, h, w)`, places `(B, S)` from 0 to 1 -> logits `(B, tasks)`."""
         return super().forward(maps.mean((3, 4)).amax(1))
 
     def evidence(self, maps: Tensor) -> Tensor:
-        """As `Explained`; a channel belongs to the slice of its highest average, the first on a tie."""
+        """float `(S, C, h, w)` -> `(tasks, S, h, w)`; a channel counts for the slice of its highest average."""
         slice_of = maps.mean((2, 3)).max(0).indices
         chosen = maps[slice_of, torch.arange(maps.shape[1], device=maps.device)]
         terms = self.weight[:, :, None, None] * chosen / chosen[0].numel()
-        return dealt(terms, slice_of[:, None, None].expand_as(chosen), len(maps))
+        return attributed(terms, slice_of[:, None, None].expand_as(chosen), len(maps))
 
 
 class AttentionHead(nn.Module):
@@ -103,13 +103,13 @@ class AttentionHead(nn.Module):
         return instances, scores.float().softmax(1).transpose(1, 2)
 
     def forward(self, maps: Tensor, where: Tensor) -> Tensor:
-        """As every head."""
+        """Maps `(B, S, C, h, w)`, places `(B, S)` from 0 to 1 -> logits `(B, tasks)`."""
         instances, shares = self.shares(maps)
         means = shares.to(instances.dtype) @ instances
         return (means * self.linear.weight).sum(2) + self.linear.bias
 
     def evidence(self, maps: Tensor) -> Tensor:
-        """As `Explained`: what each instance adds, at the attention that it gets."""
+        """float `(S, C, h, w)` -> `(tasks, S, h, w)`: what each position adds, at the attention that it gets."""
         instances, shares = self.shares(maps[None])
         slices, _, height, width = maps.shape
         return (shares[0] * (instances[0] @ self.linear.weight.T).T).reshape(-1, slices, height, width)
@@ -141,7 +141,7 @@ class TransformerHead(nn.Module):
         self.linear = nn.Linear(self.width, tasks)
 
     def forward(self, maps: Tensor, where: Tensor) -> Tensor:
-        """As every head."""
+        """Maps `(B, S, C, h, w)`, places `(B, S)` from 0 to 1 -> logits `(B, tasks)`."""
         frequencies = math.pi * 2 ** torch.arange(self.width // 2, device=maps.device).remainder(8)
         angles = where[..., None] * frequencies
         places = torch.cat([angles.sin(), angles.cos()], dim=2)

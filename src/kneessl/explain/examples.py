@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from kneessl.exams.folder import ExamFolder
 from kneessl.exams.lesions import LesionBox
 from kneessl.explain.explain import Explanation, explain, heat
-from kneessl.explain.found import Found, Result, has, region_of
+from kneessl.explain.measurements import ExamMeasurement, PlaneMeasurement, matches_task, region_of
 from kneessl.files import replacing
 from kneessl.model.model import PlaneModel
 
@@ -24,9 +24,9 @@ SHOWN = 4
 """Exams of a task in a plane that `examples.png` shows."""
 
 
-def chosen_examples(found: list[Found]) -> list[Found]:
+def chosen_examples(exams: list[ExamMeasurement]) -> list[ExamMeasurement]:
     """Up to `SHOWN` exams, evenly from the highest score to the lowest: not the finest ones."""
-    ranked = sorted(found, key=lambda f: -f.logit)
+    ranked = sorted(exams, key=lambda f: -f.logit)
     places = np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).round().astype(int)
     return [ranked[i] for i in places]
 
@@ -38,32 +38,32 @@ BOX, POINT = "#00e5ff", "#ffffff"
 
 
 def write_examples(
-    path: Path, rows: list[tuple[Result, PlaneModel]], folder: ExamFolder, split: str, boxes: list[LesionBox]
+    path: Path, rows: list[tuple[PlaneMeasurement, PlaneModel]], folder: ExamFolder, split: str, boxes: list[LesionBox]
 ) -> None:
     """Draw, for each task and plane, the slices that a model points at: as they are, and with the heat map over them.
 
     Args:
         path: A PNG file.
-        rows: Results, and the model of each one's plane.
+        rows: Measures, each with the model of its plane.
         folder: The exams.
-        split: Theirs.
-        boxes: Of every exam, plane and finding.
+        split: The split that they belong to.
+        boxes: Lesions of every exam, plane and finding.
     """
     style: dict[Any, Any] = {"font.family": "DejaVu Sans", "font.size": 8}
     with rc_context(style):
         figure = Figure((4 * SHOWN, 2.45 * len(rows) + 0.5), layout="constrained", dpi=100)
         axes = figure.subplots(len(rows), 2 * SHOWN, squeeze=False)
-        for line, (result, model) in zip(axes, rows, strict=True):
-            for axis in line:
+        for row, (result, model) in zip(axes, rows, strict=True):
+            for axis in row:
                 axis.set_axis_off()
-            label = {"rotation": 90, "weight": "bold", "parse_math": False, "transform": line[0].transAxes}
-            line[0].text(-0.04, 0.5, f"{result.task}, {result.plane}", ha="right", va="center", **label)
-            for k, found in enumerate(chosen_examples(result.found)):
-                series = np.array(folder.series(split, model.plane, found.exam))
-                own = [b for b in boxes if (b.exam, b.plane) == (found.exam, model.plane) and has(b, result.task)]
-                draw_example(
-                    line[2 * k], line[2 * k + 1], model, series, explain(model, series, result.task), found, own
-                )
+            label = {"rotation": 90, "weight": "bold", "parse_math": False, "transform": row[0].transAxes}
+            row[0].text(-0.04, 0.5, f"{result.task}, {result.plane}", ha="right", va="center", **label)
+            for k, measured in enumerate(chosen_examples(result.exams)):
+                series = np.array(folder.series(split, model.plane, measured.exam))
+                place = (measured.exam, model.plane)
+                lesions = [b for b in boxes if (b.exam, b.plane) == place and matches_task(b, result.task)]
+                explanation = explain(model, series, result.task)
+                draw_example(row[2 * k], row[2 * k + 1], model, series, explanation, measured, lesions)
         legend = [
             Line2D([], [], color=BOX, linewidth=1.5, label="lesion"),
             Line2D([], [], color="#444444", marker="+", linestyle="", markersize=9, label="highest pixel of the exam"),
@@ -83,11 +83,11 @@ def draw_example(
     model: PlaneModel,
     series: np.ndarray,
     explanation: Explanation,
-    found: Found,
+    measured: ExamMeasurement,
     boxes: list[LesionBox],
 ) -> None:
     """Draw the slice that a model points at, without and with its heat map."""
-    shown, row, column = found.point
+    shown, row, column = measured.point
     region = region_of(model, len(series))
     share = heat(explanation, model)
     share = (share[shown] / max(float(share[region].max()), 1e-12)).clip(0, 1)
@@ -107,7 +107,10 @@ def draw_example(
     heated.plot(column, row, "+", color=POINT, markersize=9, markeredgewidth=1.2)
     where = sorted({box.slice + 1 for box in boxes})
     plain.set_title(
-        f"{found.exam}: logit {found.logit:+.2f}\nlesion on {where[0]} to {where[-1]}", fontsize=8, parse_math=False
+        f"{measured.exam}: logit {measured.logit:+.2f}\nlesion on {where[0]} to {where[-1]}",
+        fontsize=8,
+        parse_math=False,
     )
-    hit = "in the box" if found.outcomes.in_box.hit else "within a cell" if found.outcomes.near_box.hit else "missed"
+    outcomes = measured.outcomes
+    hit = "in the box" if outcomes.in_box.hit else "within a cell" if outcomes.near_box.hit else "missed"
     heated.set_title(f"slice {shown + 1} of {len(series)}\n{hit}", fontsize=8)

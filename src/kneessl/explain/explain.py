@@ -1,4 +1,4 @@
-"""Where a model looks: what each position of each slice adds to one task's logit."""
+"""Class activation maps: what each position of each slice adds to one task's logit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ class Explanation:
 
     @property
     def slice_scores(self) -> np.ndarray:
-        """What each slice adds, float32 `(slices,)`: the sum over its map."""
+        """What each slice adds to the logit, float32 `(slices,)`: the sum over its map."""
         return self.maps.sum((1, 2))
 
 
 @torch.no_grad()
 def explain(model: PlaneModel, series: np.ndarray, task: str) -> Explanation:
-    """Say where one task's logit comes from; see `explanations`.
+    """Explain one task's logit; see `explanations`.
 
     Args:
-        model: One plane's.
+        model: The model of one plane.
         series: uint8 `(slices, 256, 256)`.
         task: One of the model's.
     """
@@ -50,38 +50,38 @@ def explain(model: PlaneModel, series: np.ndarray, task: str) -> Explanation:
 def explanations(
     model: PlaneModel, maps: Tensor, where: Tensor, total: int, tasks: Sequence[str]
 ) -> dict[str, Explanation]:
-    """Say where the logits of some tasks come from, given the encoder's maps.
+    """Explain the logits of some tasks, given the encoder's maps.
 
-    A head that is `Explained` deals its logits out exactly (class activation maps, Zhou et al. 2016, carried over to
+    A head that is `Explained` attributes its logits exactly (class activation maps, Zhou et al. 2016, carried over to
     its pooling); any other is read by `grad_cam`, with one backward pass a task.
 
     Args:
-        model: One plane's.
+        model: The model of one plane.
         maps: float `(1, S, C, h, w)`, of the slices that the preprocessing keeps.
         where: float `(1, S)`, their places.
         total: Slices of the whole series.
-        tasks: Of the model's.
+        tasks: Some of the model's tasks.
     """
     head, index = model.classifier.head, [model.tasks.index(task) for task in tasks]
     if isinstance(head, Explained):
-        logits, seen = model.classifier.head(maps, where)[0, index], head.evidence(maps[0])[index]
+        logits, evidence = model.classifier.head(maps, where)[0, index], head.evidence(maps[0])[index]
     else:
-        logits, seen = grad_cam(head, maps, where, index)
-    parts = np.zeros((len(tasks), total, *seen.shape[2:]), np.float32)
-    parts[:, model.preprocessing.middle(total)] = seen.cpu().numpy()
+        logits, evidence = grad_cam(head, maps, where, index)
+    parts = np.zeros((len(tasks), total, *evidence.shape[2:]), np.float32)
+    parts[:, model.preprocessing.middle(total)] = evidence.cpu().numpy()
     exact = isinstance(head, Explained)
-    found = zip(tasks, logits.tolist(), parts, strict=True)
-    return {task: Explanation(logit, part, exact) for task, logit, part in found}
+    rows = zip(tasks, logits.tolist(), parts, strict=True)
+    return {task: Explanation(logit, part, exact) for task, logit, part in rows}
 
 
 def grad_cam(head: nn.Module, maps: Tensor, where: Tensor, index: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Gradient-weighted class activation (Selvaraju et al. 2017, equations 1 and 2), for each slice on its own.
 
     A channel's weight on a slice is the mean of the logit's gradient over the slice's positions; that every slice has
-    weights of its own is our reading: the paper knows single pictures.
+    weights of its own is our reading: the paper treats single pictures.
 
     Args:
-        head: Any of `HEADS`.
+        head: One of `HEADS`.
         maps: float `(1, S, C, h, w)`.
         where: float `(1, S)`, places of the slices.
         index: Which logits, k of them.
@@ -93,42 +93,42 @@ def grad_cam(head: nn.Module, maps: Tensor, where: Tensor, index: Sequence[int])
         leaf = maps.detach().requires_grad_()
         logits = head(leaf, where)[0, list(index)]
         gradients = [torch.autograd.grad(logit, leaf, retain_graph=True)[0] for logit in logits]
-    seen = [(gradient.mean((3, 4), keepdim=True) * maps.detach()).sum(2)[0].relu() for gradient in gradients]
-    return logits.detach(), torch.stack(seen)
+    weighted = [(gradient.mean((3, 4), keepdim=True) * maps.detach()).sum(2)[0].relu() for gradient in gradients]
+    return logits.detach(), torch.stack(weighted)
 
 
-def grid_of(model: PlaneModel) -> Grid:
-    """Where the cells of a model's maps lie on what it looks at."""
+def map_grid(model: PlaneModel) -> Grid:
+    """Where the cells of a model's maps lie on the part of a slice that it looks at."""
     return cast(Grid, model.classifier.encoder.grid)
 
 
-def cell(model: PlaneModel) -> float:
-    """From one cell's centre to the next, in pixels of the series."""
+def cell_size(model: PlaneModel) -> float:
+    """Distance between the centres of neighbouring cells of the map, in pixels of the series."""
     looked_at = central(SIDE, model.preprocessing.field)
-    return grid_of(model).step * (looked_at.stop - looked_at.start) / model.preprocessing.size
+    return map_grid(model).step * (looked_at.stop - looked_at.start) / model.preprocessing.size
 
 
 def heat(explanation: Explanation, model: PlaneModel, side: int = SIDE) -> np.ndarray:
     """Put maps back onto the whole slices, bilinear between the centres of cells and level beyond the outermost.
 
     Args:
-        explanation: Of a series under `model`.
+        explanation: What `explain` returned for a series and `model`.
         model: Says which part of a slice it looks at, and where its cells lie.
-        side: Of a slice, in pixels.
+        side: Side of a slice, in pixels.
 
     Returns:
         float32 `(slices, side, side)`, zero outside the part of a slice that the model looks at.
     """
-    rows, columns = (_spread(model, side, cells) for cells in explanation.maps.shape[1:])
+    rows, columns = (interpolation_matrix(model, side, cells) for cells in explanation.maps.shape[1:])
     return rows @ explanation.maps @ columns.T
 
 
-def _spread(model: PlaneModel, side: int, cells: int) -> np.ndarray:
-    """Along one axis, what each cell's value counts at each pixel: float32 `(side, cells)`."""
-    grid, looked_at = grid_of(model), central(side, model.preprocessing.field)
+def interpolation_matrix(model: PlaneModel, side: int, cells: int) -> np.ndarray:
+    """Linear interpolation from cells to pixels along one axis: float32 weights `(side, cells)`."""
+    grid, looked_at = map_grid(model), central(side, model.preprocessing.field)
     count = looked_at.stop - looked_at.start
-    seen = (np.arange(count) + 0.5) * (model.preprocessing.size / count) - 0.5
-    place = ((seen - grid.first) / grid.step).clip(0, cells - 1)
+    network_pixel = (np.arange(count) + 0.5) * (model.preprocessing.size / count) - 0.5
+    place = ((network_pixel - grid.first) / grid.step).clip(0, cells - 1)
     matrix = np.zeros((side, cells), np.float32)
     matrix[looked_at] = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)))
     return matrix

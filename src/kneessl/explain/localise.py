@@ -25,8 +25,8 @@ from kneessl.evaluation.localisation import (
 from kneessl.exams.folder import ExamFolder, Split
 from kneessl.exams.lesions import LesionBox, read_lesions
 from kneessl.explain.examples import write_examples
-from kneessl.explain.explain import cell, explain, heat
-from kneessl.explain.found import Found, Result, has, region_of
+from kneessl.explain.explain import cell_size, explain, heat
+from kneessl.explain.measurements import ExamMeasurement, PlaneMeasurement, matches_task, region_of
 from kneessl.files import replacing, write_text
 from kneessl.model.model import PlaneModel, load_model
 from kneessl.model.predict import series_logits
@@ -57,29 +57,29 @@ def localise(model: Path, data: Path, task: str | None = None, split: Split = "v
     boxes = [box for box in read_lesions(folder.root) if box.split == split]
     if task is not None and task not in loaded.tasks:
         raise UserError(f"{model} has no task {task}; it answers {', '.join(loaded.tasks)}")
-    tasks = [t for t in ([task] if task else loaded.tasks) if any(has(box, t) for box in boxes)]
+    tasks = [t for t in ([task] if task else loaded.tasks) if any(matches_task(box, t) for box in boxes)]
     areas = pixel_areas(folder, boxes)
     results = [measure(plane, folder, split, t, boxes, areas) for plane in loaded.planes.values() for t in tasks]
-    results = [result for result in results if result.found]
+    results = [result for result in results if result.exams]
     if not results:
         raise UserError(
             f"no exam of {folder.root / split} has a lesion for {task or ' or '.join(loaded.tasks)} in a plane of "
             f"{model}; choose another task or split"
         )
     unit = "mm2" if areas else "px"
-    summary = {"split": split, "area_unit": unit, "results": [summarise(result) for result in results]}
+    summary = {"split": split, "area_unit": unit, "results": [result_summary(result) for result in results]}
     out = out or model
     write_text(out / "localisation.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
     write_table(out / "localisation.csv", results, unit)
     rows = [(result, loaded.planes[result.plane]) for result in results]
     write_examples(out / "examples.png", rows, folder, split, boxes)
-    print("\n".join(describe(result) for result in results))
+    print("\n".join(result_text(result) for result in results))
     print(f"pictures: {out / 'examples.png'}")
 
 
 def pixel_areas(folder: ExamFolder, boxes: list[LesionBox]) -> dict[tuple[str, str, str], float]:
     """A pixel's mm^2 by split, plane and exam; nothing where `exams.csv` does not tell them of all that have boxes."""
-    areas = {(line.split, line.plane, line.exam): line.row_mm * line.column_mm for line in folder.provenance()}
+    areas = {(row.split, row.plane, row.exam): row.row_mm * row.column_mm for row in folder.provenance()}
     known = all(0 < areas.get((box.split, box.plane, box.exam), 0) < math.inf for box in boxes)
     return areas if known else {}
 
@@ -97,53 +97,53 @@ def measure(
     task: str,
     boxes: list[LesionBox],
     areas: dict[tuple[str, str, str], float],
-) -> Result:
+) -> PlaneMeasurement:
     """Measure one task of one plane's model on every exam with a lesion, with a progress bar.
 
     Args:
-        model: One plane's.
+        model: The model of one plane.
         folder: The exams.
-        split: Whose boxes these are.
+        split: The split that the boxes belong to.
         task: One of the model's.
-        boxes: Of every exam, plane and finding.
-        areas: As of `pixel_areas`.
+        boxes: Lesions of every exam, plane and finding.
+        areas: What `pixel_areas` returns.
 
     Raises:
         UserError: a box lies on a slice that its series does not have.
     """
-    margin, found, exact = round(cell(model)), [], True
+    margin, measured, exact = round(cell_size(model)), [], True
     by_exam: dict[str, list[LesionBox]] = {}
     for box in boxes:
         if box.plane == model.plane:
             by_exam.setdefault(box.exam, []).append(box)
     known = set(folder.exams(split, model.plane))
-    exams = sorted(exam for exam, own in by_exam.items() if exam in known and any(has(box, task) for box in own))
+    lesions = {exam: [box for box in all_boxes if matches_task(box, task)] for exam, all_boxes in by_exam.items()}
+    exams = sorted(exam for exam, exam_lesions in lesions.items() if exam in known and exam_lesions)
     for exam in progress(exams, title=f"localise {task}, {model.plane}", unit="exam"):
         series = np.array(folder.series(split, model.plane, exam))
         if max(box.slice for box in by_exam[exam]) >= len(series):
             raise UserError(
                 f"{folder.root / 'lesions.csv'} has a box on a slice that {folder.path(split, model.plane, exam)} "
-                f"does not have; it has {len(series)}, counted from 0"
+                f"does not have; it has {len(series)}, counted from 0, so correct lesions.csv"
             )
-        own = [box for box in by_exam[exam] if has(box, task)]
         explanation = explain(model, series, task)
         exact = explanation.exact
         region, heated = region_of(model, len(series)), heat(explanation, model)
-        fall, control = falls(model, series, task, explanation.logit, corners(own), corners(by_exam[exam]))
-        largest = max(box.area for box in own) * areas.get((split, model.plane, exam), 1.0)
-        found.append(
-            Found(
+        fall, control = falls(model, series, task, explanation.logit, corners(lesions[exam]), corners(by_exam[exam]))
+        largest = max(box.area for box in lesions[exam]) * areas.get((split, model.plane, exam), 1.0)
+        measured.append(
+            ExamMeasurement(
                 exam=exam,
-                kinds=tuple(sorted({box.kind for box in own})),
+                kinds=tuple(sorted({box.kind for box in lesions[exam]})),
                 area=largest,
                 logit=explanation.logit,
                 point=peak(heated, region),
-                outcomes=judge(heated, explanation.slice_scores, corners(own), region, margin),
+                outcomes=judge(heated, explanation.slice_scores, corners(lesions[exam]), region, margin),
                 fall=fall,
                 control_fall=control,
             )
         )
-    return Result(model.plane, task, exact, margin, found)
+    return PlaneMeasurement(model.plane, task, exact, margin, measured)
 
 
 def falls(
@@ -155,95 +155,95 @@ def falls(
     free place for its boxes.
 
     Args:
-        model: One plane's.
+        model: The model of one plane.
         series: uint8 `(slices, 256, 256)`.
         task: One of the model's.
-        logit: As the series is.
+        logit: Of the unchanged series.
         boxes: The lesions to hide.
         all_boxes: These and the others, which the moved boxes keep off.
     """
     region = region_of(model, len(series))
-    seen = clipped(boxes, region)
-    if not len(seen):
+    visible = clipped(boxes, region)
+    if not len(visible):
         return None, None
-    moved = elsewhere(seen, lesion_mask(series.shape, all_boxes, GAP), region)
+    moved = elsewhere(visible, lesion_mask(series.shape, all_boxes, GAP), region)
     if moved is None:
         return None, None
     plain, index = replace(model, tta=False), model.tasks.index(task)
-    without = [hidden(series, lesion_mask(series.shape, chosen)) for chosen in (seen, moved)]
+    without = [hidden(series, lesion_mask(series.shape, chosen)) for chosen in (visible, moved)]
     fall, control = (logit - float(series_logits(plain, painted)[index]) for painted in without)
     return fall, control
 
 
-def groups(found: list[Found]) -> dict[str, list[Found]]:
+def groups(exams: list[ExamMeasurement]) -> dict[str, list[ExamMeasurement]]:
     """All exams, those scored higher than the others, thirds by the largest box's area, and by kind of lesion.
 
     An exam with lesions of several kinds is in the group of each; a hit is on any lesion of the finding.
     """
-    by_score = sorted(found, key=lambda f: -f.logit)
-    named = {"all": found, "higher-scored half": by_score[: (len(found) + 1) // 2]}
-    by_area = sorted(found, key=lambda f: f.area)
-    ends = [round(len(found) * third / 3) for third in range(4)]
+    by_score = sorted(exams, key=lambda f: -f.logit)
+    named = {"all": exams, "higher-scored half": by_score[: (len(exams) + 1) // 2]}
+    by_area = sorted(exams, key=lambda f: f.area)
+    ends = [round(len(exams) * third / 3) for third in range(4)]
     for name, start, stop in zip(("smallest third", "middle third", "largest third"), ends, ends[1:], strict=False):
         named[name] = by_area[start:stop]
-    for kind in sorted({kind for f in found for kind in f.kinds}):
-        named[kind.replace("_", " ")] = [f for f in found if kind in f.kinds]
+    for kind in sorted({kind for f in exams for kind in f.kinds}):
+        named[kind.replace("_", " ")] = [f for f in exams if kind in f.kinds]
     return {name: members for name, members in named.items() if members}
 
 
-def rates(found: list[Found]) -> dict[str, Rate]:
+def rates(exams: list[ExamMeasurement]) -> dict[str, Rate]:
     """Each measure over at least one exam."""
-    return {measure: Rate.of([getattr(f.outcomes, measure) for f in found]) for measure in MEASURES}
+    return {measure: Rate.of([getattr(f.outcomes, measure) for f in exams]) for measure in MEASURES}
 
 
-def hiding(found: list[Found]) -> Falls | None:
+def hiding(exams: list[ExamMeasurement]) -> Falls | None:
     """What hiding does, over the exams where it could be tried; None without any."""
-    pairs = [(f.fall, f.control_fall) for f in found if f.fall is not None]
+    pairs = [(f.fall, f.control_fall) for f in exams if f.fall is not None]
     return Falls.of(*np.array(pairs, np.float64).T) if pairs else None
 
 
-def summarise(result: Result) -> dict[str, Any]:
+def result_summary(result: PlaneMeasurement) -> dict[str, Any]:
     """A result as plain numbers, ready for JSON."""
     summary = {}
-    for name, found in groups(result.found).items():
-        falling = hiding(found)
+    for name, members in groups(result.exams).items():
+        falling = hiding(members)
         summary[name] = {
-            "exams": len(found),
-            "out_of_sight": sum(f.outcomes.in_box.chance == 0 for f in found),
-            "area": [min(f.area for f in found), max(f.area for f in found)],
-            **{measure: asdict(rate) for measure, rate in rates(found).items()},
+            "exams": len(members),
+            "out_of_sight": sum(f.outcomes.in_box.chance == 0 for f in members),
+            "area": [min(f.area for f in members), max(f.area for f in members)],
+            **{measure: asdict(rate) for measure, rate in rates(members).items()},
             "hiding": None if falling is None else asdict(falling),
         }
     facts = {"plane": result.plane, "task": result.task, "exact": result.exact, "margin_px": result.margin}
     return {**facts, "groups": summary}
 
 
-def describe(result: Result) -> str:
+def result_text(result: PlaneMeasurement) -> str:
     """One table as text, a line for each group of exams."""
     method = "exact class activation" if result.exact else "Grad-CAM"
     lines = [
-        f"{result.task}, {result.plane}: {len(result.found)} exams with a lesion in the plane; {method}; "
+        f"{result.task}, {result.plane}: {len(result.exams)} exams with a lesion in the plane; {method}; "
         "per cent (chance; middle of the picture)",
         f"{'':20} exams {'in the box':>18} {f'within {result.margin} px':>18} {'right slice':>18}   "
         "fall of the logit, hidden (control)",
     ]
-    for name, found in groups(result.found).items():
+    for name, members in groups(result.exams).items():
         cells = [
             f"{100 * r.found.value:.0f} ({100 * r.chance:.1f}; {100 * r.middle.value:.0f})"
-            for r in rates(found).values()
+            for r in rates(members).values()
         ]
-        falling = hiding(found)
+        falling = hiding(members)
         fall = "" if falling is None else f"{falling.lesion:+.3f} ({falling.control:+.3f})"
-        lines.append(f"{name:20} {len(found):5} " + " ".join(f"{text:>18}" for text in cells) + f"   {fall}")
+        lines.append(f"{name:20} {len(members):5} " + " ".join(f"{text:>18}" for text in cells) + f"   {fall}")
     for name, rate in zip(
-        ("in the box", "within the margin", "right slice"), rates(result.found).values(), strict=True
+        ("in the box", "within the margin", "right slice"), rates(result.exams).values(), strict=True
     ):
         p = rate.found
         lines.append(
             f"  {name}: {p.value:.3f} (95 % Wilson {p.low:.3f} to {p.high:.3f}; {p.successes} of {p.n}); against "
             f"chance p = {rate.p_chance:.2g}, against the middle p = {rate.p_middle:.2g}"
         )
-    falling = hiding(result.found)
+    falling = hiding(result.exams)
     if falling is not None:
         interval = "" if falling.low is None else f" (95 % t {falling.low:+.3f} to {falling.high:+.3f})"
         more = falling.larger
@@ -254,7 +254,7 @@ def describe(result: Result) -> str:
     return "\n".join(lines)
 
 
-def write_table(path: Path, results: list[Result], unit: str) -> None:
+def write_table(path: Path, results: list[PlaneMeasurement], unit: str) -> None:
     """One line for each exam, task and plane, unrounded."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -264,7 +264,7 @@ def write_table(path: Path, results: list[Result], unit: str) -> None:
             ["plane", "task", "exam", "kinds", f"area_{unit}", "logit", *point, *judged, "fall", "control_fall"]
         )
         for result in results:
-            for f in result.found:
+            for f in result.exams:
                 outcomes = [getattr(f.outcomes, measure) for measure in MEASURES]
                 values = [value for o in outcomes for value in (int(o.hit), o.chance, int(o.middle))]
                 kinds = "+".join(f.kinds)

@@ -35,11 +35,11 @@ from kneessl.views.preprocess import central
 from kneessl.views.resample import resize_matrix, separable
 
 MOST_SLICES = 1024
-"""Of a series that an exported graph takes."""
+"""The longest series that an exported graph takes."""
 TOLERANCE = 1e-4
-"""By which a logit may differ from PyTorch's."""
+"""Largest allowed difference of a logit from PyTorch's."""
 SYNTHETIC = (1, 2, 24)
-"""Slices of the series of noise that a graph is checked on where no data are named."""
+"""Numbers of slices of the noise series that a graph is checked on where no data are named."""
 CHECKED_EXAMS = 3
 PACKAGES = ("monai", "onnx", "onnxscript", "onnxruntime")
 
@@ -68,7 +68,7 @@ def export(model: Path, out: Path, data: Path | None = None) -> None:
         if isinstance(one.classifier.head, SSLMHead) and one.preprocessing.depth < 1:
             raise UserError(
                 f"{model} has the head conv_lstm and depth {one.preprocessing.depth}, which PyTorch's exporter cannot "
-                "bring together; fine-tune with --depth 1 or another --head"
+                "export together; fine-tune with --depth 1 or another --head"
             )
     fused = read_record(model).get("kind") == "fuse"
     series = {plane: series_to_check(plane, data) for plane in loaded.planes}
@@ -94,10 +94,10 @@ def series_to_check(plane: Plane, data: Path | None) -> list[np.ndarray]:
         rng = np.random.default_rng(0)
         return [rng.integers(0, 256, (slices, SIDE, SIDE), dtype=np.uint8) for slices in SYNTHETIC]
     folder = ExamFolder(data)
-    found = [(split, exam) for split in ("valid", "train") for exam in folder.exams(split, plane)][:CHECKED_EXAMS]
-    if not found:
+    exams = [(split, exam) for split in ("valid", "train") for exam in folder.exams(split, plane)][:CHECKED_EXAMS]
+    if not exams:
         raise UserError(f"{data} has no {plane} series to check the exported model on; name another exam folder")
-    series = [np.array(folder.series(split, plane, exam)) for split, exam in found]
+    series = [np.array(folder.series(split, plane, exam)) for split, exam in exams]
     return [*series, series[0][:1]]
 
 
@@ -124,7 +124,7 @@ def export_plane(run: Path, model: PlaneModel, series: Sequence[np.ndarray], sou
         }
     for name, difference in differences.items():
         print(f"{model.plane} {name}: logits within {difference:.1e} of PyTorch's on {len(series)} series ({source})")
-    about = describe(run, model) | {
+    about = model_description(run, model) | {
         "averaged over shifts by kneessl, not by the graphs": tta,
         "checked": {"series": len(series), "from": source, "largest difference of a logit": differences},
     }
@@ -138,7 +138,7 @@ class SeriesClassifier(nn.Module):
     """A classifier with its preprocessing: a series as it lies on disk -> logits and probabilities.
 
     Args:
-        model: One plane's, on the CPU; not changed.
+        model: The model of one plane, on the CPU; not changed.
     """
 
     kept: Tensor
@@ -181,7 +181,7 @@ class ScannedLSTM(nn.Module):
     """A ConvLSTM as an operator that loops over slices, so that a graph holds for any number of them.
 
     Args:
-        lstm: Its weights are shared.
+        lstm: The layer to replace; its weights are shared.
     """
 
     def __init__(self, lstm: ConvLSTM) -> None:
@@ -189,7 +189,7 @@ class ScannedLSTM(nn.Module):
         self.hidden, self.from_input, self.from_state = lstm.hidden, lstm.from_input, lstm.from_state
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """As `ConvLSTM`."""
+        """float `(B, S, inputs, h, w)` -> the state after each step, `(B, S, hidden, h, w)`."""
         given = self.from_input(sequence.flatten(0, 1)).unflatten(0, sequence.shape[:2])
         start = given.new_zeros(len(sequence), self.hidden, *sequence.shape[3:])
 
@@ -217,7 +217,7 @@ class OneImage(nn.Module):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what PyTorch's exporters say about themselves."""
+    """Silence the warnings and log messages of PyTorch's exporters."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -283,19 +283,19 @@ def largest_difference(
     """Largest difference of a logit from PyTorch's, to two digits.
 
     Raises:
-        UserError: more than `TOLERANCE`, or no number.
+        UserError: it is more than `TOLERANCE`, or not a number.
     """
     right = [model.classifier(*whole_clip(model, one)).detach()[0].double().numpy() for one in series]
-    found = float(np.max([np.abs(logits(one) - r) for one, r in zip(series, right, strict=True)]))
-    if not found <= TOLERANCE:
+    largest = float(np.max([np.abs(logits(one) - r) for one, r in zip(series, right, strict=True)]))
+    if not largest <= TOLERANCE:
         raise UserError(
-            f"{path.name} gives logits up to {found:.1e} away from PyTorch's, more than {TOLERANCE:.0e}, so nothing is "
-            "exported; use the versions of torch, onnx and onnxruntime in constraints.txt"
+            f"{path.name} gives logits up to {largest:.1e} away from PyTorch's, more than {TOLERANCE:.0e}, so nothing "
+            "is exported; use the versions of torch, onnx and onnxruntime in constraints.txt"
         )
-    return float(f"{found:.1e}")
+    return float(f"{largest:.1e}")
 
 
-def describe(run: Path, model: PlaneModel) -> dict[str, Any]:
+def model_description(run: Path, model: PlaneModel) -> dict[str, Any]:
     """What `model.json` says beside the check: all it takes to use the model elsewhere."""
     record = read_record(run)
     slices, rows, columns = tuple(DISPLAY[model.plane])

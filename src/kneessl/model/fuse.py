@@ -34,7 +34,7 @@ def fuse(models: list[Path], out: Path) -> None:
         raise UserError(f"the models are of planes {', '.join(planes)}; name two or three models of different planes")
     if len({model.tasks for model in loaded}) > 1:
         raise UserError("the models answer different tasks; fuse models that were fine-tuned with the same --task")
-    seen: dict[str, OutOfFold] = {
+    predictions: dict[str, OutOfFold] = {
         plane: OutOfFold.read(path / OUT_OF_FOLD) for plane, path in zip(planes, models, strict=True)
     }
     with new_folder(out) as folder:
@@ -43,7 +43,7 @@ def fuse(models: list[Path], out: Path) -> None:
             for name in COPIED:
                 if (path / name).is_file():
                     shutil.copyfile(path / name, folder / plane / name)
-        lock_fused(folder, seen)
+        lock_fused(folder, predictions)
         records = {plane: read_record(path) for plane, path in zip(planes, models, strict=True)}
         write_text(folder / "run.json", json.dumps(
             {"kind": "fuse", "tasks": list(loaded[0].tasks), "planes": planes,

@@ -22,7 +22,7 @@ def labelled_exams(
         tasks: Such as acl.
         plane: Exams without a series in it are left out.
         count: How many, chosen by `label_subset` in the proportion of the first task's classes; None takes all.
-        seed: Of that choice.
+        seed: Seed of that choice.
 
     Returns:
         Exams, and int64 `(n, tasks)`: 0, 1 or `UNKNOWN`.
@@ -42,7 +42,7 @@ def labelled_exams(
         if not {0, 1} <= set(labels):
             raise UserError(
                 f"{folder.root} has {int((labels != UNKNOWN).sum())} {plane} training exams labelled for {task}, not "
-                "some of 0 and some of 1; a classifier needs both"
+                "of both classes; a classifier needs exams labelled 0 and exams labelled 1"
             )
     return exams, truth
 

@@ -41,7 +41,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Decisions:
-    """All that is locked with a model: by task, then by set of planes, such as axial+sagittal."""
+    """What is locked with a model: by task, then by set of planes, such as axial+sagittal."""
 
     decisions: Mapping[str, Mapping[str, Decision]]
     stacks: Mapping[str, Stack]
@@ -49,18 +49,18 @@ class Decisions:
     sha256: str
 
 
-def lock_plane(model: Path, plane: Plane, seen: OutOfFold) -> Decisions:
+def lock_plane(model: Path, plane: Plane, predictions: OutOfFold) -> Decisions:
     """Lock a model of one plane on its out-of-fold predictions, and keep those beside it.
 
     Raises:
         UserError: a task is not labelled in both classes.
     """
-    seen.write(model / OUT_OF_FOLD)
-    found: dict[str, dict[str, Decision]] = {}
-    for k, task in enumerate(seen.tasks):
-        known = seen.truth[:, k] != UNKNOWN
-        found[task] = {plane: decide_on(seen.truth[known, k], seen.logits[known, k])}
-    return write_decisions(model, found, {})
+    predictions.write(model / OUT_OF_FOLD)
+    decisions: dict[str, dict[str, Decision]] = {}
+    for k, task in enumerate(predictions.tasks):
+        known = predictions.truth[:, k] != UNKNOWN
+        decisions[task] = {plane: decide_on(predictions.truth[known, k], predictions.logits[known, k])}
+    return write_decisions(model, decisions, {})
 
 
 def decide_on(labels: np.ndarray, logits: np.ndarray) -> Decision:
@@ -69,21 +69,22 @@ def decide_on(labels: np.ndarray, logits: np.ndarray) -> Decision:
     return Decision(recalibration, lock(labels, recalibration.apply(logits)))
 
 
-def lock_fused(model: Path, seen: Mapping[str, OutOfFold]) -> Decisions:
+def lock_fused(model: Path, predictions: Mapping[str, OutOfFold]) -> Decisions:
     """Fit the fusion of planes on their models' out-of-fold predictions, and lock it for every set of planes.
 
     The stack that is kept is fitted on all of them. Recalibration and operating points of a set of planes are set on
-    stacks that were each fitted without one fold and asked about it, so that they too have not seen what they judge.
+    stacks that were each fitted without one fold and applied to it, so that they too judge exams that they were not
+    fitted on.
 
     Args:
         model: The fused model's folder, its planes' models already in it.
-        seen: By plane, of the same tasks.
+        predictions: Out-of-fold predictions by plane, of the same tasks.
     """
-    tasks = next(iter(seen.values())).tasks
+    tasks = next(iter(predictions.values())).tasks
     decisions: dict[str, dict[str, Decision]] = {}
     stacks: dict[str, Stack] = {}
     for k, task in enumerate(tasks):
-        exams, fold, labels, logits = gathered(seen, k)
+        exams, fold, labels, logits = labelled_logits(predictions, k)
         stacks[task] = Stack.fit(logits, labels)
         fused = {key: np.full(len(exams), np.nan) for key in stacks[task].fusions}
         for held in np.unique(fold):
@@ -92,18 +93,20 @@ def lock_fused(model: Path, seen: Mapping[str, OutOfFold]) -> Decisions:
             for key, values in fused.items():
                 part = {plane: logits[plane] for plane in key.split("+")}
                 both = here & ~np.isnan(list(part.values())).any(0)
-                values[both] = others.apply({plane: found[both] for plane, found in part.items()})
+                values[both] = others.apply({plane: logit[both] for plane, logit in part.items()})
         known = {key: ~np.isnan(values) for key, values in fused.items()}
         decisions[task] = {key: decide_on(labels[known[key]], values[known[key]]) for key, values in fused.items()}
     return write_decisions(model, decisions, stacks)
 
 
-def gathered(seen: Mapping[str, OutOfFold], k: int) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def labelled_logits(
+    predictions: Mapping[str, OutOfFold], k: int
+) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Exams labelled for task `k` in any plane: names, folds, labels, and logits by plane, NaN where there is none."""
     fold: dict[str, int] = {}
     label: dict[str, int] = {}
-    logit: dict[str, dict[str, float]] = {plane: {} for plane in seen}
-    for plane, table in seen.items():
+    logit: dict[str, dict[str, float]] = {plane: {} for plane in predictions}
+    for plane, table in predictions.items():
         for i in np.flatnonzero(table.truth[:, k] != UNKNOWN):
             exam = table.exams[int(i)]
             fold.setdefault(exam, int(table.fold[i]))

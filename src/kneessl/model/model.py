@@ -23,7 +23,7 @@ from kneessl.views.preprocess import Preprocessing
 
 @dataclass(frozen=True)
 class PlaneModel:
-    """A classifier of one plane's series with all it takes to use it; its logits are in the order of `tasks`."""
+    """A classifier of one plane's series with its preprocessing; its logits are in the order of `tasks`."""
 
     classifier: Classifier
     tasks: tuple[str, ...]
@@ -32,12 +32,12 @@ class PlaneModel:
     tta: bool = False
     """Whether a prediction is the average over small shifts (`kneessl.model.predict.SHIFTS`)."""
     familiarity: Familiarity | None = None
-    """What its training exams look like to it; None where it was trained without folds."""
+    """The distribution of its training exams' features; None where it was trained without folds."""
     synthetic: bool | None = None
-    """Whether it was trained on a phantom; None where an older run does not say."""
+    """Whether it was trained on a phantom; None where an older run does not record it."""
 
     def maps(self, clips: Tensor) -> Tensor:
-        """As `Classifier.maps` of grey clips, by the fastest way that there is on this machine."""
+        """float `(B, S, H, W)` -> feature maps `(B, S, C, h, w)`, by the fastest way that this machine has."""
         fast = self._fast_maps
         return self.classifier.maps(clips) if fast is None else fast(each_slice(clips)).unflatten(0, clips.shape[:2])
 
@@ -54,15 +54,15 @@ class Model:
     planes: Mapping[Plane, PlaneModel]
     tasks: tuple[str, ...]
     decisions: Decisions | None
-    """What is locked with it; a model of one plane may have none, and then its logits are taken as they are."""
+    """Recalibration, fusion and operating points; None where a model of one plane has none."""
     sha256: str
-    """Of what is locked with it, which holds hashes of its files; where nothing is, over those hashes."""
+    """Hash of `decisions.json`, which holds hashes of the model's files; without it, a hash over those hashes."""
 
     @property
     def synthetic(self) -> bool | None:
-        """Whether any of its planes was trained on a phantom; None where an older run does not say."""
-        said = {plane.synthetic for plane in self.planes.values()}
-        return True if True in said else None if None in said else False
+        """Whether any of its planes was trained on a phantom; None where an older run does not record it."""
+        answers = {plane.synthetic for plane in self.planes.values()}
+        return True if True in answers else None if None in answers else False
 
 
 def load_model(run: Path) -> Model:

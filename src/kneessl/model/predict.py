@@ -16,7 +16,7 @@ from kneessl.progress import progress
 from kneessl.views.clips import places
 
 SHIFT = 0.04
-"""Of the side that a model looks at, by which test-time augmentation moves the picture each way."""
+"""Share of the side that a model looks at, by which test-time augmentation shifts the picture each way."""
 SHIFTS: tuple[tuple[int, int, int], ...] = (
     (0, 0, 0),
     (1, 0, 0),
@@ -43,8 +43,8 @@ def whole_clip(model: PlaneModel, series: np.ndarray, shift: tuple[int, int, int
     """The network's input for one series, uint8 `(slices, 256, 256)`, on the model's device.
 
     Args:
-        model: One plane's.
-        series: All of it.
+        model: The model of one plane.
+        series: All slices of it.
         shift: One of `SHIFTS`; the part of the series that is kept moves only as far as the series goes.
 
     Returns:

@@ -30,7 +30,7 @@ class Grid:
     first: float
     """Centre of the first cell's receptive field; 0 is the centre of the first pixel."""
     step: float
-    """From one cell's centre to the next."""
+    """Distance between the centres of neighbouring cells."""
 
 
 class SliceEncoder(nn.Module):

@@ -30,9 +30,9 @@ def exam_features(encoder: nn.Module, exams: Iterable[Tensor], total: int, title
 
     Args:
         encoder: A clip encoder; one that keeps slices apart gives the average of its slices' features.
-        exams: As `whole_exams` yields them.
+        exams: float32 `(1, slices, size, size)` each, as `whole_exams` yields them.
         total: How many there are.
-        title: Of a progress bar; without it, none is shown.
+        title: Title of a progress bar; None shows none.
 
     Returns:
         float32 `(total, features)`.

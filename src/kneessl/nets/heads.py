@@ -13,8 +13,8 @@ def mlp(*widths: int, norm: bool = True, bias: bool = True, activation: type[nn.
     Args:
         widths: Inputs, hidden layers, outputs; `mlp(512, 128)` is one Linear.
         norm: Batch norm after each hidden Linear.
-        bias: Of the last Linear; the hidden ones have theirs always.
-        activation: Of the hidden layers.
+        bias: Whether the last Linear has a bias; the hidden ones always have.
+        activation: Activation of the hidden layers.
     """
     layers: list[nn.Module] = []
     for inputs, hidden in pairwise(widths[:-1]):

@@ -67,8 +67,8 @@ class Winograd:
         down, right = -(-height // 4), -(-width // 4)
         y = torch.empty(n, down, 4, right, 4, len(self.bias))
         together = max(1, TOGETHER // (36 * down * right * channels))
-        for few, found in zip(x.permute(0, 2, 3, 1).split(together), y.split(together), strict=True):
-            self._convolve(few, found)
+        for few, results in zip(x.permute(0, 2, 3, 1).split(together), y.split(together), strict=True):
+            self._convolve(few, results)
         return y.view(n, 4 * down, 4 * right, -1)[:, :height, :width].permute(0, 3, 1, 2)
 
     def _convolve(self, x: Tensor, y: Tensor) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from kneessl.exams.folder import Plane
 from kneessl.files import new_folder, write_text
-from kneessl.reader.answer.assessment import NOTICE, Assessment, Finding, KeySlice
+from kneessl.reader.answer.assessment import NOTICE, Assessment, KeySlice, TaskAssessment
 from kneessl.reader.answer.page import write_page
 from kneessl.reader.answer.pictures import key_slice_png
+from kneessl.sources.dicom.image import quietly
 
 SCHEMA = "kneessl answer 1"
 RESULT = "result.json"
@@ -34,9 +35,9 @@ def write_answer(folder: Path, assessment: Assessment, dicom: bool = False) -> N
     with new_folder(folder) as partial:
         for name in ("slices", "heat", "key-slices"):
             (partial / name).mkdir()
-        for plane, seen in assessment.planes.items():
-            np.save(partial / "slices" / f"{plane}.npy", seen.series.volume, allow_pickle=False)
-            for task, heat in seen.heat.items():
+        for plane, plane_result in assessment.planes.items():
+            np.save(partial / "slices" / f"{plane}.npy", plane_result.series.volume, allow_pickle=False)
+            for task, heat in plane_result.heat.items():
                 np.save(partial / heat_file(assessment, plane, task), heat, allow_pickle=False)
         for finding in assessment.findings:
             for key in finding.key_slices:
@@ -45,7 +46,7 @@ def write_answer(folder: Path, assessment: Assessment, dicom: bool = False) -> N
         if dicom:
             write_objects(partial, assessment)
         write_page(partial / REPORT, assessment)
-        write_text(partial / RESULT, json.dumps(record(assessment), indent=2, ensure_ascii=False) + "\n")
+        write_text(partial / RESULT, json.dumps(result_record(assessment), indent=2, ensure_ascii=False) + "\n")
 
 
 def write_objects(folder: Path, assessment: Assessment) -> None:
@@ -53,21 +54,22 @@ def write_objects(folder: Path, assessment: Assessment) -> None:
     from kneessl.reader.dicom.structured import result_objects  # highdicom takes a second to import, and is an extra
 
     for name, dataset in zip((STRUCTURED, CAPTURE), result_objects(assessment, None), strict=True):
-        dataset.save_as(folder / name, enforce_file_format=True)
+        with quietly():
+            dataset.save_as(folder / name, enforce_file_format=True)
 
 
 def heat_file(assessment: Assessment, plane: Plane, task: str) -> str:
-    """Where in the folder a task's heat is; by number, since a task's name need not be a file's."""
+    """Path of a task's heat in the folder; by number, since a task's name may not be a valid file name."""
     return f"heat/{plane}-{assessment.model.tasks.index(task) + 1}.npy"
 
 
 def picture_file(assessment: Assessment, task: str, key: KeySlice) -> str:
-    """Where in the folder a key slice's picture is."""
+    """Path of a key slice's picture in the folder."""
     return f"key-slices/{assessment.model.tasks.index(task) + 1}-{key.plane}-{key.index + 1}.png"
 
 
-def record(assessment: Assessment) -> dict[str, Any]:
-    """What `result.json` says; it holds no identity, and no UID."""
+def result_record(assessment: Assessment) -> dict[str, Any]:
+    """The content of `result.json`, without identity and without UIDs."""
     return {
         "schema": SCHEMA,
         "study": assessment.key,
@@ -76,18 +78,18 @@ def record(assessment: Assessment) -> dict[str, Any]:
         "findings": [finding_record(assessment, finding) for finding in assessment.findings],
         "planes": {
             plane: {
-                "slices": len(seen.series.volume),
-                "pixel_mm": round(seen.series.pixel_mm, 4),
-                "slice_mm": round(seen.series.slice_mm, 4),
-                "series": seen.facts.number,
-                "source_sha256": seen.series.source_sha256,
-                "heat": {task: heat_file(assessment, plane, task) for task in seen.heat},
-                "heat_exact": seen.exact,
+                "slices": len(plane_result.series.volume),
+                "pixel_mm": round(plane_result.series.pixel_mm, 4),
+                "slice_mm": round(plane_result.series.slice_mm, 4),
+                "series": plane_result.facts.number,
+                "source_sha256": plane_result.series.source_sha256,
+                "heat": {task: heat_file(assessment, plane, task) for task in plane_result.heat},
+                "heat_exact": plane_result.exact,
             }
-            for plane, seen in assessment.planes.items()
+            for plane, plane_result in assessment.planes.items()
         },
         "missing_planes": list(assessment.missing),
-        "series": [asdict(line) for line in assessment.series],
+        "series": [asdict(facts) for facts in assessment.series],
         "left_out": list(assessment.left_out),
         "flags": [asdict(flag) for flag in assessment.flags],
         "model": {
@@ -105,8 +107,8 @@ def record(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def finding_record(assessment: Assessment, finding: Finding) -> dict[str, Any]:
-    """One finding of `result.json`."""
+def finding_record(assessment: Assessment, finding: TaskAssessment) -> dict[str, Any]:
+    """The entry of one finding in `result.json`."""
     points = finding.points
     return {
         "task": finding.task,

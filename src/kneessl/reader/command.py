@@ -16,21 +16,23 @@ from kneessl.exams.folder import Plane, Weighting
 from kneessl.files import occupied, replacing
 from kneessl.progress import progress
 from kneessl.reader.answer.assess import Assessor
-from kneessl.reader.answer_folder import REPORT, RESULT, record, write_answer
+from kneessl.reader.answer_folder import REPORT, RESULT, result_record, write_answer
+from kneessl.reader.faults import fault_text
 from kneessl.reader.intake.intake import files_of
 from kneessl.sources.dicom.laterality import SIDES
 from kneessl.sources.dicom.series import Knee
 from kneessl.sources.exam import DEFAULT_ECHO_MS
 
 STUDIES = "studies.csv"
+FAULT = "the study could not be assessed, because of a fault in kneessl ({})"
 
 
 @dataclass(frozen=True)
-class Line:
+class KneeRow:
     """One knee, or one study without any, in `studies.csv`."""
 
     number: int
-    """Of the study, in the order of names; the names themselves may be a patient's."""
+    """Number of the study, in the order of names; the names themselves may be a patient's."""
     study: str = ""
     side: str = ""
     answers: Mapping[str, str] = field(default_factory=dict)
@@ -65,7 +67,7 @@ def predict(
         import_module("kneessl.reader.dicom.structured")  # says now, not after the work, that it is not installed
     sources = studies_in(Path(study)) if each else [study]
     assessor = Assessor(model)
-    lines: list[Line] = []
+    rows: list[KneeRow] = []
     try:
         for number, source in enumerate(progress(sources, title="studies", unit="study", hidden=not each), 1):
             try:
@@ -73,18 +75,22 @@ def predict(
                     knees = assessor.knees(files, echo, weighting)
                     alone = not each and len(knees) == 1
                     for knee in knees:
-                        lines.append(answer(assessor, knee, number, out if alone else out / knee.key[:16], dicom))
+                        rows.append(answer_knee(assessor, knee, number, out if alone else out / knee.key[:16], dicom))
             except UserError as error:
                 if not each:
                     raise
-                lines.append(Line(number, problem=str(error)))
+                rows.append(KneeRow(number, problem=str(error)))
+            except Exception as error:  # one study never ends a batch; the error's text may quote a patient's data
+                if not each:
+                    raise
+                rows.append(KneeRow(number, problem=FAULT.format(fault_text(error))))
     finally:
-        if each or len(lines) > 1:
-            write_lines(out / STUDIES, assessor.facts.tasks, lines)
-    if each or len(lines) > 1:
-        print(f"{out / STUDIES}: knees {sum(not line.problem for line in lines)}, "
-              f"without an answer {sum(bool(line.problem) for line in lines)}")  # fmt: skip
-    if any(line.problem or "not assessed" in line.answers.values() for line in lines):
+        if each or len(rows) > 1:
+            write_rows(out / STUDIES, assessor.facts.tasks, rows)
+    if each or len(rows) > 1:
+        print(f"{out / STUDIES}: knees {sum(not row.problem for row in rows)}, "
+              f"without an answer {sum(bool(row.problem) for row in rows)}")  # fmt: skip
+    if any(row.problem or "not assessed" in row.answers.values() for row in rows):
         sys.exit(1)
 
 
@@ -94,35 +100,35 @@ def studies_in(folder: Path) -> list[str]:
     Raises:
         UserError: it is no folder, or holds none.
     """
-    found = sorted(p for p in folder.iterdir() if p.is_dir() or p.suffix.lower() == ".zip") if folder.is_dir() else []
-    studies = [str(path) for path in found if not path.name.startswith(".")]
+    paths = sorted(p for p in folder.iterdir() if p.is_dir() or p.suffix.lower() == ".zip") if folder.is_dir() else []
+    studies = [str(path) for path in paths if not path.name.startswith(".")]
     if not studies:
         raise UserError(f"{folder} holds no studies; with --each, name a folder with a folder or zip for each study")
     return studies
 
 
-def answer(assessor: Assessor, knee: Knee, number: int, out: Path, dicom: bool) -> Line:
+def answer_knee(assessor: Assessor, knee: Knee, number: int, out: Path, dicom: bool) -> KneeRow:
     """Answer one knee, unless this very model has answered it into `out` before."""
-    told = earlier(out / RESULT)
-    if told.get("model", {}).get("sha256") != assessor.facts.sha256:
+    result = earlier_result(out / RESULT)
+    if result.get("model", {}).get("sha256") != assessor.facts.sha256:
         assessment = assessor.assess(knee)
         write_answer(out, assessment, dicom)
-        told = record(assessment)
-        print_answer(told, out)
-    answers = {finding["task"]: finding["answer"] for finding in told["findings"]}
-    return Line(number, told["study"], told["laterality"]["side"], answers)
+        result = result_record(assessment)
+        print_answer(result, out)
+    answers = {finding["task"]: finding["answer"] for finding in result["findings"]}
+    return KneeRow(number, result["study"], result["laterality"]["side"], answers)
 
 
-def earlier(result: Path) -> dict[str, Any]:
-    """What an earlier run has answered; empty where it has not."""
+def earlier_result(result: Path) -> dict[str, Any]:
+    """The content of a `result.json`; empty where there is none yet."""
     return json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {}
 
 
-def print_answer(told: Mapping[str, Any], out: Path) -> None:
-    """One answer in a few lines."""
-    side = SIDES.get(told["laterality"]["side"], "side unknown")
-    lines = [f"knee {told['study']} ({side})"]
-    for finding in told["findings"]:
+def print_answer(result: Mapping[str, Any], out: Path) -> None:
+    """Print one answer in a few lines."""
+    side = SIDES.get(result["laterality"]["side"], "side unknown")
+    lines = [f"knee {result['study']} ({side})"]
+    for finding in result["findings"]:
         words = finding["answer"]
         if finding["probability"] is not None:
             words += f", probability {finding['probability']:.2f}"
@@ -130,15 +136,15 @@ def print_answer(told: Mapping[str, Any], out: Path) -> None:
                 words += " (95 % {:.2f} to {:.2f})".format(*finding["interval"])
             words += f", from {' and '.join(finding['planes'])}"
         lines += [f"  {finding['task']:<12} {words}", *(f"  {'':<12} {reason}" for reason in finding["reasons"])]
-    lines += [f"  note: {flag['text']}" for flag in told["flags"]]
+    lines += [f"  note: {flag['text']}" for flag in result["flags"]]
     tqdm.write("\n".join([*lines, f"  {out / REPORT}"]))
 
 
-def write_lines(path: Path, tasks: Sequence[str], lines: Sequence[Line]) -> None:
+def write_rows(path: Path, tasks: Sequence[str], rows: Sequence[KneeRow]) -> None:
     """Write `studies.csv`."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["number", "study", "side", *tasks, "problem"])
-        for line in lines:
-            answers = [line.answers.get(task, "") for task in tasks]
-            writer.writerow([line.number, line.study, line.side, *answers, line.problem])
+        for row in rows:
+            answers = [row.answers.get(task, "") for task in tasks]
+            writer.writerow([row.number, row.study, row.side, *answers, row.problem])

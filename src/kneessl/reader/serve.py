@@ -14,7 +14,7 @@ TOKEN = "KNEESSL_TOKEN"
 PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 _LAST_PORT = 65535
 _LAST_SECONDS = 5
-"""For requests that are under way when the server stops."""
+"""How long the server waits for requests under way when it stops."""
 
 
 def serve(
@@ -36,7 +36,7 @@ def serve(
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(f'{" and ".join(missing)} missing for the page; run `pip install "kneessl[reader]"` first')
     if not keep_hours > 0:
-        raise UserError(f"--keep_hours is a time above 0, not {keep_hours}")
+        raise UserError(f"--keep_hours is {keep_hours}; give a number of hours above 0")
     from kneessl.reader.answer.assess import Assessor
     from kneessl.reader.intake.limits import Limits
     from kneessl.reader.web.app import create_app
@@ -45,49 +45,49 @@ def serve(
 
     given = os.environ.get(TOKEN)
     access = Access(host, given or (None if is_loopback(host) else secrets.token_urlsafe(24)))
-    with closing(listening(host, port)) as door:
+    with closing(bound_socket(host, port)) as listener:
         assessor = Assessor(model)
         folder = store or Path(tempfile.mkdtemp(prefix="kneessl-"))
         with closing(Store(folder, keep_hours, temporary=store is None)) as studies:
-            door.listen()  # whoever reads the address may come at once
-            print(f"kneessl serve: {address(door)} (Ctrl-C stops it)", flush=True)
+            listener.listen()  # a browser may connect as soon as the address is printed
+            print(f"kneessl serve: {page_address(listener)} (Ctrl-C stops it)", flush=True)
             if access.token is not None:
                 print(f"token: {access.token}" if given is None else f"token: that of {TOKEN}", flush=True)
             if not is_loopback(host):
                 print("note: this is HTTP; put a proxy with TLS before it wherever others can listen in", flush=True)
-            run(create_app(assessor, studies, access, Limits()), door)
+            run_server(create_app(assessor, studies, access, Limits()), listener)
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket bound to an address.
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, not yet listening.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: no such port or address, or it cannot be bound.
     """
     if not 0 <= port <= _LAST_PORT:
         raise UserError(f"--port is a number from 0 to {_LAST_PORT}, not {port}")
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        door = socket.socket(family, kind, protocol)
+        listener = socket.socket(family, kind, protocol)
     except OSError:
-        raise UserError(f"there is no address {host} to listen on; name another with --host") from None
+        raise UserError(f"this computer has no address {host} to listen on; name another with --host") from None
     try:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind(place)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
     except OSError as error:
-        door.close()
+        listener.close()
         reason = (error.strerror or type(error).__name__).lower()
         raise UserError(f"cannot listen on {host}, port {port}: {reason}; choose another --port or --host") from None
-    return door
+    return listener
 
 
-def address(door: socket.socket) -> str:
+def page_address(listener: socket.socket) -> str:
     """The page's address for a browser on this computer."""
-    host, port = door.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def run(app: object, door: socket.socket) -> None:
+def run_server(app: object, listener: socket.socket) -> None:
     """Answer requests until somebody stops the program."""
     import uvicorn
 
@@ -99,4 +99,4 @@ def run(app: object, door: socket.socket) -> None:
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[door])
+        uvicorn.Server(config).run(sockets=[listener])

@@ -71,7 +71,7 @@ class Clips(Dataset[tuple[torch.Tensor, int, torch.Tensor]]):
 
 
 class ResidentClips(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
-    """The same clips, gathered on the device where their exams' slices lie: a batch at a time, and all of it there."""
+    """The same clips, gathered a batch at a time on the device that holds their exams' slices."""
 
     def __init__(self, clips: Clips, slices: ResidentSlices) -> None:
         self.clips, self.slices = clips, slices
@@ -97,7 +97,7 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
 
     Args:
         indices: What to draw.
-        seed: Of the order.
+        seed: Seed of the order.
         batch: Leave out what is over after so many at a time.
         processes: Deal each such batch out: its first share to the process of rank 0, and so on.
     """

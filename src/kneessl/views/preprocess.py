@@ -28,7 +28,7 @@ class Preprocessing:
         size: Side in pixels.
         field: Share of a slice's side that is kept, about its centre: 1 is the whole field of view.
         depth: Share of a series' slices that is kept, about its middle: 1 is all of them.
-        mean: Of the values from 0 to 1, of all channels; MRNet's published 58.09 / 255.
+        mean: Mean of the values (0 to 1) of all channels; MRNet's published 58.09 / 255.
         std: Their standard deviation; MRNet's published 49.73 / 255.
     """
 

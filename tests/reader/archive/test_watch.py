@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from helpers.watched import ID, IDENTITY, OTHER, Archive, StandIn, an_archive, a
 from kneessl.errors import UserError
 from kneessl.finetuning.finetune import finetune
 from kneessl.reader.archive import watch as module
-from kneessl.reader.archive.orthanc import Orthanc, Series, StoredStudy
+from kneessl.reader.archive.orthanc import Orthanc, StoredSeries, StoredStudy
 from kneessl.reader.archive.watch import Watcher, follow, identity_of, is_answered, watch
 from kneessl.reader.intake.connection import MissingError, UnreachableError
 
@@ -139,7 +140,10 @@ def test_what_is_no_knee_mr_is_left_alone_with_one_line(stand_ins, capsys):
     ("fault", "line"),
     [
         (UserError("the zip is damaged"), "the zip is damaged"),
-        (ValueError(IDENTITY[0]), "could not be assessed, for a fault in kneessl (ValueError)"),
+        (
+            ValueError(IDENTITY[0]),
+            r"could not be assessed, because of a fault in kneessl \(ValueError at watched\.py:\d+\)",
+        ),
         (UnreachableError("broke off"), "given up after 3 tries: broke off"),
     ],
 )
@@ -149,7 +153,7 @@ def test_a_bad_study_never_stops_the_others(stand_ins, capsys, fault, line):
     watcher = Watcher(archive, StandIn())
     watcher.look()
     assert archive.results(OTHER) == ["OT", "SR"]
-    assert f"study 0a1b2c3d: {line}\n" in capsys.readouterr().out
+    assert re.search(f"^study 0a1b2c3d: {line}$", capsys.readouterr().out, re.MULTILINE)
     assert watcher.unassessed == 1
     watcher.look()
     assert len(archive.downloads) <= 4
@@ -228,9 +232,9 @@ def test_a_refusal_ends_the_watch(stand_ins, monkeypatch):
 
 def test_what_counts_as_answered(stand_ins):
     own, model = uids("1.2", "L", "m"), "m"
-    mr = Series("1.2.3", "MR", 20, "20261126T101500")
-    sr = Series(own.sr_series, "SR", 1, "20261126T101502")
-    capture = Series(own.capture_series, "OT", 1, "20261126T101501")
+    mr = StoredSeries("1.2.3", "MR", 20, "20261126T101500")
+    sr = StoredSeries(own.sr_series, "SR", 1, "20261126T101502")
+    capture = StoredSeries(own.capture_series, "OT", 1, "20261126T101501")
     for series, expected in [
         ((mr, sr, capture), True),
         ((mr,), False),
@@ -261,7 +265,7 @@ def test_an_interval_that_is_none_is_refused(tmp_path, interval):
 
 
 def test_an_address_that_is_none_is_refused_before_the_model_is_read(tmp_path):
-    with pytest.raises(UserError, match="address is none"):
+    with pytest.raises(UserError, match="not the address of an archive"):
         watch(tmp_path / "no model", "ftp://127.0.0.1")
 
 

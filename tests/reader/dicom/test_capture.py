@@ -14,9 +14,9 @@ from helpers.made import IDENTITY, STUDY, made
 from PIL import Image
 
 from kneessl.exams.folder import SIDE
-from kneessl.reader.answer.drawing import GROUND, Text, beside, font, paragraphs, under, wrapped
+from kneessl.reader.answer.drawing import GROUND, Text, font, paragraphs, stack_horizontally, stack_vertically, wrapped
 from kneessl.reader.answer.pictures import heated_slice
-from kneessl.reader.dicom.capture import CARD, COLOURS, GAP, MARGIN, summary, summary_capture
+from kneessl.reader.dicom.capture import CARD, COLOURS, GAP, MARGIN, draw_summary, summary_capture
 
 GROUND_RGB = tuple(int(GROUND[i : i + 2], 16) for i in (1, 3, 5))
 LETTERS = 20
@@ -30,7 +30,7 @@ def case(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def picture(case):
-    return summary(case.assessment)
+    return draw_summary(case.assessment)
 
 
 def read(dataset):
@@ -70,7 +70,7 @@ def test_the_strongest_key_slice_is_there_pixel_by_pixel_with_and_without_heat(c
 
 def test_one_finding_shows_all_of_its_key_slices(case):
     one = replace(case.assessment, findings=case.assessment.findings[:1])
-    picture = summary(one)
+    picture = draw_summary(one)
     for key in one.findings[0].key_slices:
         assert len(places(picture, heated_slice(one.planes[key.plane], "acl", key.index))) == 1
 
@@ -79,14 +79,14 @@ def test_many_findings_stand_in_three_columns(case, picture):
     assert picture.dtype == np.uint8
     assert picture.shape[1:] == (2 * CARD + 3 * MARGIN, 3)
     many = replace(case.assessment, findings=case.assessment.findings * 3)
-    assert summary(many).shape[1:] == (3 * CARD + 4 * MARGIN, 3)
+    assert draw_summary(many).shape[1:] == (3 * CARD + 4 * MARGIN, 3)
 
 
 def test_the_margin_stays_dark_whatever_the_texts_are(case):
     endless = "Endless" * 40
     findings = tuple(replace(f, reasons=(endless, "a b " * 200)) for f in case.assessment.findings)
     model = replace(case.assessment.model, name=endless)
-    picture = summary(replace(case.assessment, findings=findings, model=model))
+    picture = draw_summary(replace(case.assessment, findings=findings, model=model))
     for edge in (picture[:, :MARGIN], picture[:, -MARGIN:], picture[:MARGIN], picture[-MARGIN:]):
         assert (edge == GROUND_RGB).all()
     between = picture[300:, MARGIN + CARD : 2 * MARGIN + CARD]
@@ -98,7 +98,7 @@ def test_each_state_has_its_colour(case):
         case.assessment.findings[:3], ("yes", "doubt", "no"), (("no",), ("yes", "no"), ("yes",)), strict=True
     ):
         bare = replace(finding, key_slices=(), reasons=())
-        picture = summary(replace(case.assessment, findings=(bare,)))
+        picture = draw_summary(replace(case.assessment, findings=(bare,)))
         assert has(picture, COLOURS[state])
         assert not any(has(picture, COLOURS[other]) for other in others)
 
@@ -106,11 +106,11 @@ def test_each_state_has_its_colour(case):
 def test_what_was_not_assessed_has_no_scale(case):
     none = replace(case.assessment, findings=case.assessment.findings[3:])
     bare = replace(case.assessment.findings[0], key_slices=(), reasons=(), task="mcl")
-    assert summary(none).shape[0] < summary(replace(case.assessment, findings=(bare,))).shape[0]
+    assert draw_summary(none).shape[0] < draw_summary(replace(case.assessment, findings=(bare,))).shape[0]
 
 
 def test_the_same_answer_gives_the_same_picture(case, picture):
-    assert (summary(case.assessment) == picture).all()
+    assert (draw_summary(case.assessment) == picture).all()
 
 
 def test_no_identity_reaches_the_pixels(case, picture):
@@ -120,8 +120,8 @@ def test_no_identity_reaches_the_pixels(case, picture):
 
 
 def test_the_study_has_no_part_in_the_picture_but_by_its_key(case, picture):
-    assert (summary(replace(case.assessment, study_uid="1.2.3")) == picture).all()
-    assert (summary(replace(case.assessment, key="f" * 16)) != picture).any()
+    assert (draw_summary(replace(case.assessment, study_uid="1.2.3")) == picture).all()
+    assert (draw_summary(replace(case.assessment, key="f" * 16)) != picture).any()
 
 
 def test_the_header_says_what_it_is(case):
@@ -177,7 +177,7 @@ def test_a_paragraph_is_as_wide_as_asked_and_as_high_as_its_lines():
 
 def test_pictures_are_put_together_without_loss():
     red, blue = Image.new("RGB", (3, 2), "red"), Image.new("RGB", (1, 4), "blue")
-    down, across = np.asarray(under([red, blue], 2)), np.asarray(beside([red, blue], 2))
+    down, across = np.asarray(stack_vertically([red, blue], 2)), np.asarray(stack_horizontally([red, blue], 2))
     assert (down.shape, across.shape) == ((8, 3, 3), (4, 6, 3))
     assert (down[:2] == (255, 0, 0)).all()
     assert (down[4:, 0] == (0, 0, 255)).all()

@@ -16,7 +16,7 @@ from helpers.made import IDENTITY, STUDY, made
 from pydicom.sr.codedict import codes
 
 from kneessl.errors import UserError
-from kneessl.reader.answer.assessment import NO_DIAGNOSIS, NOTICE, Flag, KeySlice, PlaneSeen
+from kneessl.reader.answer.assessment import NO_DIAGNOSIS, NOTICE, Flag, KeySlice, PlaneResult
 from kneessl.reader.dicom.returned import result_uids, uid_of
 from kneessl.reader.dicom.structured import SCHEME, finding_code, result_objects, structured_report
 from kneessl.sources.dicom.image import read_headers
@@ -351,6 +351,72 @@ def test_files_that_cannot_be_named_are_no_evidence(case):
     assert "CurrentRequestedProcedureEvidenceSequence" not in report
 
 
+NAME = "DOE_JANE_19700101"
+
+
+def with_images(assessment, **changes):
+    """The assessment with these changes to every image; a value may be made of the image."""
+
+    def changed(image):
+        return replace(image, **{name: v(image) if callable(v) else v for name, v in changes.items()})
+
+    def renewed(plane):
+        return replace(plane, series=replace(plane.series, images=tuple(map(changed, plane.series.images))))
+
+    findings = tuple(
+        replace(f, key_slices=tuple(replace(key, image=changed(key.image)) for key in f.key_slices))
+        for f in assessment.findings
+    )
+    planes = {name: renewed(plane) for name, plane in assessment.planes.items()}
+    return replace(assessment, findings=findings, planes=planes)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sop_class": "05703841015643452503209109170649121759226008273168"},  # an anonymiser's
+        {"sop_class": "1.3.46.670589.11.0.0.12.1"},  # Philips's own
+        {"sop_class": "1.2.840.10008.5.1.1.30"},  # the standard's, retired: a hardcopy
+        {"instance": lambda image: f"{NAME}_{image.frame}"},
+        {"series": NAME},
+        {"study": NAME},
+    ],
+)
+@pytest.mark.parametrize("who", ["nobody", "patient"])
+def test_images_of_unknown_classes_and_without_valid_uids_are_not_referenced(case, changes, who, caplog):
+    changed = with_images(case.assessment, **changes)
+    results = result_objects(changed, case.header if who == "patient" else None)
+    report = read_report(results[0])
+    assert "CurrentRequestedProcedureEvidenceSequence" not in report
+    groups = groups_of(report)
+    assert set(groups) == {"acl", "meniscus", "abnormal", "mcl"}
+    assert not any(group.source_images for group in groups.values())
+    assert not any(NAME.encode() in as_file(result) for result in results)
+    assert not caplog.records
+
+
+def test_images_that_can_be_referenced_are_so_beside_others_that_cannot(case):
+    planes = case.assessment.planes
+    private = with_images(case.assessment, sop_class="1.3.46.670589.11.0.0.12.1").planes["axial"]
+    changed = replace(case.assessment, planes=planes | {"axial": private}, findings=case.assessment.findings[2:])
+    report = structured_report(changed, None)
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == f"{STUDY}.1"
+    assert len(series.ReferencedSOPSequence) == 6
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_study_whose_uid_is_a_name_gets_one_that_is_none(case):
+    named = replace(with_images(case.assessment, study=NAME), study_uid=NAME)
+    results = result_objects(named, None)
+    assert {str(result.StudyInstanceUID) for result in results} == {uid_of("study", NAME)}
+    assert not any(NAME.encode() in as_file(result) for result in results)
+    returned = result_objects(named, case.header)
+    assert {str(result.StudyInstanceUID) for result in returned} == {NAME}, "its archive files it by that"
+
+
 @pytest.mark.parametrize(
     ("task", "scheme", "value", "meaning"),
     [
@@ -401,7 +467,7 @@ def test_the_real_knee_goes_back_to_where_it_came_from(real_data, case, tmp_path
     (series,) = knee.series
     seen = series.prepared()
     heat = {"acl": case.assessment.planes["sagittal"].heat["acl"][[0] * len(seen.volume)]}
-    plane = PlaneSeen(seen, case.assessment.planes["sagittal"].facts, {}, True, heat)
+    plane = PlaneResult(seen, case.assessment.planes["sagittal"].facts, {}, True, heat)
     key = KeySlice("sagittal", 11, len(seen.volume), 0.5, seen.images[11])
     finding = replace(case.assessment.findings[0], planes=("sagittal",), key_slices=(key,))
     study = seen.images[0].study

@@ -61,13 +61,13 @@ def test_credentials_come_from_the_environment_alone(tmp_path, monkeypatch, vari
 @pytest.mark.parametrize(
     ("address", "match"),
     [
-        ("http://127.0.0.1:1/dicom-web/studies/1.2/series/3", "address is none"),
-        ("http://127.0.0.1:1/dicom-web/studies/Quaxolotl", "address is none"),
-        ("http://127.0.0.1:1/studies/" + "1" * 65, "address is none"),
+        ("http://127.0.0.1:1/dicom-web/studies/1.2/series/3", "not the address of a study"),
+        ("http://127.0.0.1:1/dicom-web/studies/Quaxolotl", "not the address of a study"),
+        ("http://127.0.0.1:1/studies/" + "1" * 65, "not the address of a study"),
         ("http://Quaxolotl:pw@127.0.0.1:1/dicom-web/studies/1.2", "carries credentials"),
-        ("http://127.0.0.1:port/dicom-web/studies/1.2", "address is none"),
-        ("http://127.0.0.1:1/dicom web/studies/1.2", "address is none"),
-        ("https:///dicom-web/studies/1.2", "address is none"),
+        ("http://127.0.0.1:port/dicom-web/studies/1.2", "not the address of an archive"),
+        ("http://127.0.0.1:1/dicom web/studies/1.2", "not the address of a study"),
+        ("https:///dicom-web/studies/1.2", "not the address of a study"),
         ("http://127.0.0.1:1/a?Quaxolotl=/studies/1.2", "has a \\? or #"),
         ("http://127.0.0.1:1/dicom-web/studies/1.2", "does not answer"),
         ("http://quaxolotl.invalid/studies/1.2", "does not answer"),
@@ -86,7 +86,9 @@ def test_credentials_never_go_unencrypted_to_another_machine(monkeypatch):
 
 def test_a_credential_that_no_header_can_hold_is_not_quoted(monkeypatch):
     monkeypatch.setenv("KNEESSL_DICOMWEB_TOKEN", f"{PLANTED}\nX: y")
-    refused("http://127.0.0.1:1/studies/1.2", "cannot be asked; check its address and the credentials")
+    refused(
+        "http://127.0.0.1:1/studies/1.2", "the request to the archive failed; check its address and the credentials"
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,8 +163,8 @@ def test_json_is_bounded_and_told_from_other_text(monkeypatch):
     monkeypatch.setattr("kneessl.reader.intake.connection._LARGEST_JSON", 1000)
     answers = {
         b'{"a": 1}': None,
-        b'{"a"': "does not answer as one does",
-        b"[" * 900: "does not answer as one does",
+        b'{"a"': "answer is not JSON",
+        b"[" * 900: "answer is not JSON",
         bytes(2000): "too long",
     }
     for body, match in answers.items():

@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 from kneessl.errors import UserError
 from kneessl.finetuning.finetune import finetune
 from kneessl.reader.intake.limits import Limits
-from kneessl.reader.serve import listening
+from kneessl.reader.serve import bound_socket
 from kneessl.reader.web.app import create_app
 from kneessl.reader.web.security import Access
 from kneessl.reader.web.store import Store
@@ -82,7 +82,7 @@ def real_server(knees, tmp_path_factory):
 @contextmanager
 def running(engine, folder, token=None):
     """The application on made answers, on a port of its own."""
-    door = listening("127.0.0.1", 0)
+    door = bound_socket("127.0.0.1", 0)
     app = create_app(engine, Store(folder, 24, temporary=True), Access("127.0.0.1", token), Limits())
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})

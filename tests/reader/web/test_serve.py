@@ -19,7 +19,7 @@ from helpers.serving import NAME, Engine, finished, send, served
 
 from kneessl.errors import UserError
 from kneessl.reader import serve as command
-from kneessl.reader.answer_folder import record
+from kneessl.reader.answer_folder import result_record
 from kneessl.reader.web import upload, worker
 from kneessl.reader.web.faults import log_fault
 from kneessl.reader.web.worker import UNFORESEEN
@@ -76,7 +76,7 @@ def test_a_study_is_taken_in_answered_and_its_upload_deleted(client, engine, a_m
     told = finished(client)
     assert told["stage"] == "done"
     assert engine.seen == [b"one", b"two"]  # in their order, without the empty one
-    assert told["answers"] == [json.loads(json.dumps(record(a_made.assessment)))]
+    assert told["answers"] == [json.loads(json.dumps(result_record(a_made.assessment)))]
     assert told["knees"][0]["side"] == "R"
     assert [one["answer"] for one in told["knees"][0]["findings"]] == ["yes", "doubt", "no", "not assessed"]
     assert not any((tmp_path / "store" / part / "1").exists() for part in ("incoming", "working"))
@@ -367,7 +367,7 @@ def test_a_fault_in_a_request_is_a_sentence(client, monkeypatch, caplog):
     response = client.get("/api/studies")
     assert (response.status_code, response.json()) == (
         500,
-        {"detail": "kneessl failed at this; its log names the place."},
+        {"detail": "The request failed because of a fault in kneessl; its log names the place."},
     )
     assert "KeyError at test_serve.py:" in caplog.text
     assert "Planted" not in caplog.text
@@ -402,27 +402,27 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("hours", [0.0, -1.0, float("nan")])
 def test_studies_are_kept_for_some_time(hours, tmp_path):
-    with pytest.raises(UserError, match="--keep_hours is a time above 0"):
+    with pytest.raises(UserError, match=r"--keep_hours is .*; give a number of hours above 0"):
         command.serve(tmp_path, keep_hours=hours)
 
 
 def test_a_port_that_is_taken_is_named():
-    with command.listening("127.0.0.1", 0) as first:
+    with command.bound_socket("127.0.0.1", 0) as first:
         first.listen()
         port = first.getsockname()[1]
         with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1, port {port}: address already in use"):
-            command.listening("127.0.0.1", port)
+            command.bound_socket("127.0.0.1", port)
 
 
 def test_an_address_that_does_not_exist_is_named():
-    with pytest.raises(UserError, match=r"there is no address no\.such\.host\.invalid"):
-        command.listening("no.such.host.invalid", 0)
+    with pytest.raises(UserError, match=r"this computer has no address no\.such\.host\.invalid"):
+        command.bound_socket("no.such.host.invalid", 0)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_that_does_not_exist_is_named(port):
     with pytest.raises(UserError, match=f"--port is a number from 0 to 65535, not {port}"):
-        command.listening("127.0.0.1", port)
+        command.bound_socket("127.0.0.1", port)
 
 
 def test_a_folder_that_is_no_model_leaves_no_store_behind(private_temporary_folder, tmp_path):

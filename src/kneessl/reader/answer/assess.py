@@ -1,4 +1,4 @@
-"""From files to an answer: a model, loaded once, and the knees that it is asked about."""
+"""From files to an answer: a model, loaded once, and the knees that it assesses."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +10,11 @@ import numpy as np
 from kneessl import __version__
 from kneessl.errors import UserError
 from kneessl.exams.folder import SIDE, Plane, Weighting
-from kneessl.explain.reading import Reading, read_series
+from kneessl.explain.analysis import SeriesAnalysis, analyse_series
 from kneessl.model.locked import plane_folders
 from kneessl.model.model import Model, load_model
 from kneessl.model.predict import predict_task
-from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, Flag, ModelFacts, PlaneSeen
+from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Flag, ModelFacts, PlaneResult, TaskAssessment
 from kneessl.reader.answer.evidence import Evidence, evidence_of, key_slices
 from kneessl.reader.answer.quality import quality_flags
 from kneessl.sources.dicom.image import read_headers
@@ -34,7 +34,7 @@ NO_POINTS = (
 
 
 class NoKneeError(UserError):
-    """These files are something else than MR of a knee; none of them is damaged."""
+    """The files hold no MR of a knee, and none of them is damaged."""
 
 
 class Assessor:
@@ -48,7 +48,7 @@ class Assessor:
         self.model = load_model(run)
         self.facts = facts_of(self.model)
         for plane in self.model.planes.values():  # a network's first pass is slow; no study should wait for it
-            read_series(plane, np.zeros((2, SIDE, SIDE), np.uint8))
+            analyse_series(plane, np.zeros((2, SIDE, SIDE), np.uint8))
 
     def knees(
         self,
@@ -56,7 +56,7 @@ class Assessor:
         echo_ms: float = DEFAULT_ECHO_MS,
         weighting: Mapping[Plane, Weighting] | None = None,
     ) -> list[Knee]:
-        """The knees in some DICOM files; each tells what of its study cannot be used, and why.
+        """The knees in some DICOM files; each records what of its study cannot be used, and why.
 
         Raises:
             NoKneeError: there is none; it says what the files are instead.
@@ -73,19 +73,18 @@ class Assessor:
     def assess(self, knee: Knee) -> Assessment:
         """Answer every task from whichever of the model's planes the knee has.
 
-        What cannot be said is not said: a finding is not assessed where nothing is locked with the model for the set of
-        planes that could be read.
+        A finding is not assessed where the model has no locked decision for the set of planes that could be read.
         """
         started = time.perf_counter()
-        used, lines = readable(knee, self.facts.planes)
-        readings = {plane: read_series(self.model.planes[plane], series.volume) for plane, series in used.items()}
+        used, facts = readable(knee, self.facts.planes)
+        analyses = {plane: analyse_series(self.model.planes[plane], series.volume) for plane, series in used.items()}
         missing = tuple(plane for plane in self.facts.planes if plane not in used)
-        strange = list(unfamiliar(self.model, readings))
+        strange = list(unfamiliar(self.model, analyses))
         findings, evidence = [], {}
         for task in self.model.tasks:
-            finding = find(self.model, task, readings, missing, held=bool(strange))
+            finding = assess_task(self.model, task, analyses, missing, held=bool(strange))
             if finding.planes:
-                evidence[task] = evidence_of(self.model, task, finding.planes, readings)
+                evidence[task] = evidence_of(self.model, task, finding.planes, analyses)
                 finding = replace(finding, key_slices=key_slices(evidence[task].maps, used))
             findings.append(finding)
         return Assessment(
@@ -94,11 +93,11 @@ class Assessor:
             laterality=knee.laterality,
             laterality_from=knee.laterality_from,
             findings=tuple(findings),
-            planes={plane: seen(plane, used[plane], lines, readings[plane], evidence) for plane in used},
+            planes={plane: plane_result(plane, used[plane], facts, analyses[plane], evidence) for plane in used},
             missing=missing,
-            series=lines,
+            series=facts,
             left_out=knee.left_out,
-            flags=(*model_flags(self.model), *strange, *study_flags(knee, used, lines)),
+            flags=(*model_flags(self.model), *strange, *study_flags(knee, used, facts)),
             model=self.facts,
             seconds=time.perf_counter() - started,
         )
@@ -113,7 +112,7 @@ def facts_of(model: Model) -> ModelFacts:
         version=__version__,
         tasks=model.tasks,
         planes=tuple(model.planes),
-        preprocessing={plane: own.preprocessing.fingerprint() for plane, own in model.planes.items()},
+        preprocessing={plane: one.preprocessing.fingerprint() for plane, one in model.planes.items()},
         data_sha256={plane: r["data_sha256"] for plane, r in records.items() if "data_sha256" in r},
         synthetic=model.synthetic,
         locked=model.decisions is not None,
@@ -126,44 +125,46 @@ def readable(knee: Knee, planes: Sequence[Plane]) -> tuple[dict[Plane, Prepared]
     Returns:
         The series, and the knee's facts with what became of each.
     """
-    lines = {line.number: line for line in knee.facts}
+    facts = {one.number: one for one in knee.facts}
     used: dict[Plane, Prepared] = {}
     for plane, candidates in knee.candidates.items():
         if plane not in planes:
             for series in candidates:
                 why = f"the model does not look at {plane} series"
-                lines[series.number] = replace(lines[series.number], used=False, reason=why)
+                facts[series.number] = replace(facts[series.number], used=False, reason=why)
             continue
         for series in candidates:
-            line = lines[series.number]
+            one = facts[series.number]
             try:
                 used[plane] = series.prepared()
             except UserError as error:
-                lines[series.number] = replace(line, used=False, reason=str(error))
+                facts[series.number] = replace(one, used=False, reason=str(error))
                 continue
-            why = line.reason if line.used else "a better series of its plane could not be read"
-            lines[series.number] = replace(line, used=True, reason=why)
+            why = one.reason if one.used else "a better series of its plane could not be read"
+            facts[series.number] = replace(one, used=True, reason=why)
             break
-    return used, tuple(lines.values())
+    return used, tuple(facts.values())
 
 
-def find(model: Model, task: str, readings: Mapping[Plane, Reading], missing: Sequence[Plane], held: bool) -> Finding:
+def assess_task(
+    model: Model, task: str, analyses: Mapping[Plane, SeriesAnalysis], missing: Sequence[Plane], held: bool
+) -> TaskAssessment:
     """The answer on one task, without key slices.
 
     Args:
-        model: Any.
+        model: Of one or several planes.
         task: One of its tasks.
-        readings: Of the planes that could be read.
-        missing: Its other planes.
-        held: Say neither yes nor no.
+        analyses: By plane, what was computed from each series that could be read.
+        missing: The model's other planes.
+        held: Answer doubt instead of yes or no.
     """
     absent = f"no {' or '.join(missing)} series could be used"
-    if not readings:
+    if not analyses:
         return not_assessed(task, absent)
-    predictions = predict_task(model, task, {plane: reading.logits[None] for plane, reading in readings.items()})
+    predictions = predict_task(model, task, {plane: analysis.logits[None] for plane, analysis in analyses.items()})
     probability, state = float(predictions.probabilities[0]), predictions.states[0]
     if np.isnan(probability):
-        unlocked = f"nothing is locked with the model for {' and '.join(readings)} alone"
+        unlocked = f"nothing is locked with the model for {' and '.join(analyses)} alone"
         return not_assessed(task, f"{absent}, and {unlocked}" if missing else unlocked)
     reasons = [f"said without {' and '.join(missing)}: {absent}"] if missing else []
     if model.decisions is None:
@@ -172,69 +173,69 @@ def find(model: Model, task: str, readings: Mapping[Plane, Reading], missing: Se
         reasons.append(HELD)
         state = "doubt"
     decision = model.decisions and model.decisions.decisions[task][predictions.planes[0]]
-    return Finding(
+    return TaskAssessment(
         task=task,
         state=state,
         probability=probability,
         interval=predictions.intervals[0],
         calibrated=decision is not None,
-        planes=tuple(readings),
+        planes=tuple(analyses),
         reasons=tuple(reasons),
         key_slices=(),
         points=decision.points if decision else None,
     )
 
 
-def not_assessed(task: str, reason: str) -> Finding:
-    """No answer, and why."""
-    return Finding(task, None, None, None, False, (), (reason,), (), None)
+def not_assessed(task: str, reason: str) -> TaskAssessment:
+    """A finding that was not assessed, with the reason."""
+    return TaskAssessment(task, None, None, None, False, (), (reason,), (), None)
 
 
-def seen(
+def plane_result(
     plane: Plane,
     series: Prepared,
-    lines: Sequence[SeriesFacts],
-    reading: Reading,
+    facts: Sequence[SeriesFacts],
+    analysis: SeriesAnalysis,
     evidence: Mapping[str, Evidence],
-) -> PlaneSeen:
-    """One plane as the answer tells of it."""
-    return PlaneSeen(
+) -> PlaneResult:
+    """Collect what the answer holds of one plane."""
+    return PlaneResult(
         series=series,
-        facts=next(line for line in lines if line.used and line.plane == plane),
-        maps={task: found.maps[plane] for task, found in evidence.items()},
-        exact=all(explanation.exact for explanation in reading.explanations.values()),
-        heat={task: found.heat[plane] for task, found in evidence.items()},
+        facts=next(one for one in facts if one.used and one.plane == plane),
+        maps={task: one.maps[plane] for task, one in evidence.items()},
+        exact=all(explanation.exact for explanation in analysis.explanations.values()),
+        heat={task: one.heat[plane] for task, one in evidence.items()},
     )
 
 
 def model_flags(model: Model) -> Iterator[Flag]:
-    """What a reader must know of the model itself."""
+    """Flags on the model itself."""
     if model.synthetic:
         yield Flag("model", None, NO_DIAGNOSIS)
     if any(plane.familiarity is None for plane in model.planes.values()):
         yield Flag("model", None, UNMEASURED)
 
 
-def unfamiliar(model: Model, readings: Mapping[Plane, Reading]) -> Iterator[Flag]:
-    """A flag for each series that is unlike all that the model has learned from."""
-    for plane, reading in readings.items():
+def unfamiliar(model: Model, analyses: Mapping[Plane, SeriesAnalysis]) -> Iterator[Flag]:
+    """A flag for each series that is unlike all training exams of its model."""
+    for plane, analysis in analyses.items():
         familiarity = model.planes[plane].familiarity
         if familiarity is None:
             continue
-        p_value = familiarity.p_value(reading.features)
+        p_value = familiarity.p_value(analysis.features)
         if familiarity.unfamiliar(p_value):
             yield Flag(
                 "unfamiliar",
                 plane,
-                f"This {plane} series is unlike the exams that the model learned from: it lies farther out than "
-                f"{1 - p_value:.1%} of them did before their model had seen them.",
+                f"This {plane} series is unlike the exams that the model learned from: it is farther from them than "
+                f"{1 - p_value:.1%} of those exams were when they were held out of training.",
             )
 
 
-def study_flags(knee: Knee, used: Mapping[Plane, Prepared], lines: Sequence[SeriesFacts]) -> Iterator[Flag]:
-    """What a reader must know of the study."""
+def study_flags(knee: Knee, used: Mapping[Plane, Prepared], facts: Sequence[SeriesFacts]) -> Iterator[Flag]:
+    """Flags on the study and on the series that were used."""
     for text in knee.flags:
         yield Flag("laterality", None, text)
-    for line in lines:
-        if line.used:
-            yield from quality_flags(used[line.plane], line)
+    for one in facts:
+        if one.used:
+            yield from quality_flags(used[one.plane], one)

@@ -1,7 +1,6 @@
-"""What is said of one knee of one study: the answer that `result.json`, the pages and the DICOM objects all tell.
+"""The answer on one knee of one study, as `result.json`, the pages and the DICOM objects present it.
 
-Nothing here is an identity but `study_uid` and the `Image`s: they are for DICOM objects that go back to the archive,
-and nothing else may write them.
+Only `study_uid` and the `Image`s lead to the patient: they are for DICOM objects, and nothing else may write them.
 """
 
 from collections.abc import Mapping
@@ -43,14 +42,14 @@ class KeySlice:
     index: int
     """In the displayed volume, from 0."""
     of: int
-    """Slices of that volume."""
+    """Number of slices of that volume."""
     share: float
-    """Of all that speaks for the finding in the whole exam, 0 to 1."""
+    """Share of the positive evidence for the finding in the whole exam, 0 to 1."""
     image: Image
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class TaskAssessment:
     """The answer on one task."""
 
     task: str
@@ -62,7 +61,7 @@ class Finding:
     """95 %, of the probability; None where the model has no recalibration locked."""
     calibrated: bool
     planes: tuple[Plane, ...]
-    """What it was said from."""
+    """The planes that the answer was computed from."""
     reasons: tuple[str, ...]
     """Why it was not assessed, why a yes or no was held at doubt, or why there is no state."""
     key_slices: tuple[KeySlice, ...]
@@ -71,15 +70,15 @@ class Finding:
 
     @property
     def answer(self) -> AnswerWord:
-        """In a word or three."""
+        """The answer in words."""
         if self.probability is None:
             return "not assessed"
         return self.state or "no operating points"
 
 
 @dataclass(frozen=True, eq=False)
-class PlaneSeen:
-    """One series as the model saw it, and where it looked."""
+class PlaneResult:
+    """The answer's part that belongs to one plane: the series that was read, and its heat maps."""
 
     series: Prepared
     facts: SeriesFacts
@@ -99,22 +98,22 @@ class ModelFacts:
     """The last part of its folder's path."""
     sha256: str
     version: str
-    """Of kneessl."""
+    """Version of kneessl."""
     tasks: tuple[str, ...]
     planes: tuple[Plane, ...]
     preprocessing: Mapping[Plane, str]
-    """Fingerprints."""
+    """Fingerprints of the preprocessing."""
     data_sha256: Mapping[Plane, str]
-    """Of what it was trained on; empty where an older run does not say."""
+    """Hashes of the training data; empty where an older run does not record them."""
     synthetic: bool | None
-    """Trained on a phantom; None where an older run does not say."""
+    """Trained on a phantom; None where an older run does not record it."""
     locked: bool
     """Whether it has operating points."""
 
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """All that is said of one knee."""
+    """The answer on one knee."""
 
     key: str
     """16 hexadecimal digits of a hash over study and side: the study's only name."""
@@ -122,8 +121,8 @@ class Assessment:
     laterality: str
     """`L`, `R` or empty."""
     laterality_from: str
-    findings: tuple[Finding, ...]
-    planes: Mapping[Plane, PlaneSeen]
+    findings: tuple[TaskAssessment, ...]
+    planes: Mapping[Plane, PlaneResult]
     missing: tuple[Plane, ...]
     """Planes of the model that could not be used."""
     series: tuple[SeriesFacts, ...]
@@ -134,5 +133,5 @@ class Assessment:
 
     @property
     def assessed(self) -> bool:
-        """Whether every finding was."""
+        """Whether every finding was assessed."""
         return all(finding.probability is not None for finding in self.findings)

@@ -1,4 +1,4 @@
-"""Pieces of a dark picture, each an image of its own, to be put under and beside one another."""
+"""Paragraphs drawn as pictures, and pictures stacked vertically and horizontally, on a dark ground."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def paragraphs(texts: Sequence[Text], width: int, ground: str = GROUND, padding: int = 0) -> Image.Image:
-    """Draw paragraphs under one another, broken into lines that fit a width with its padding."""
+    """Draw paragraphs one below the other, broken into lines that fit a width with its padding."""
     lines = [(line, text) for text in texts for line in wrapped(text, width - 2 * padding)]
     height = sum(_pitch(text) for _, text in lines)
     picture = Image.new("RGB", (width, height + 2 * padding), ground)
@@ -59,8 +59,8 @@ def wrapped(text: Text, width: int) -> list[str]:
     return lines
 
 
-def under(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
-    """Put pictures under one another, at the left."""
+def stack_vertically(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Stack pictures one below the other, left-aligned, `gap` pixels apart."""
     size = max(p.width for p in pictures), sum(p.height for p in pictures) + gap * (len(pictures) - 1)
     whole, y = Image.new("RGB", size, GROUND), 0
     for picture in pictures:
@@ -69,8 +69,8 @@ def under(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
     return whole
 
 
-def beside(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
-    """Put pictures beside one another, at the top."""
+def stack_horizontally(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Stack pictures side by side, top-aligned, `gap` pixels apart."""
     size = sum(p.width for p in pictures) + gap * (len(pictures) - 1), max(p.height for p in pictures)
     whole, x = Image.new("RGB", size, GROUND), 0
     for picture in pictures:
@@ -80,5 +80,5 @@ def beside(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
 
 
 def _pitch(text: Text) -> int:
-    """From one line to the next, in pixels."""
+    """Distance from one line to the next, in pixels."""
     return round(1.35 * text.size)

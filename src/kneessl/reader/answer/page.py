@@ -1,4 +1,4 @@
-"""`report.html` of one answer: what the assessment says, handed to the report room."""
+"""`report.html` of one answer, from its assessment."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kneessl.evaluate.mistakes import heat_text
 from kneessl.exams.folder import PLANES, Plane
-from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Finding, KeySlice, ModelFacts, PlaneSeen
+from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, KeySlice, ModelFacts, PlaneResult, TaskAssessment
 from kneessl.reader.answer.pictures import heated_slice
 from kneessl.report.answer_page import write_answer_page
 from kneessl.report.content import Answer, KeyPicture, Sheet
@@ -37,8 +37,8 @@ def write_page(path: Path, assessment: Assessment) -> None:
         flags=_flags(assessment),
         answers=[_answer(finding, assessment.planes) for finding in assessment.findings],
         sheets=[
-            Sheet(plane, seen.series.volume, _key_tasks(assessment.findings, plane))
-            for plane, seen in assessment.planes.items()
+            Sheet(plane, plane_result.series.volume, _key_tasks(assessment.findings, plane))
+            for plane, plane_result in assessment.planes.items()
         ],
         series=assessment.series,
         missing=assessment.missing,
@@ -54,7 +54,7 @@ def _title(laterality: str) -> str:
 
 
 def _flags(assessment: Assessment) -> list[tuple[str, str]]:
-    """Of what kind each is, and what it says; all but the alarm."""
+    """Heading and text of each flag but the alarm."""
     unrecorded = [(FLAGS["model"], UNRECORDED)] if assessment.model.synthetic is None else []
     return unrecorded + [
         (f"{FLAGS[flag.kind]}, {flag.plane}" if flag.plane else FLAGS[flag.kind], flag.text)
@@ -64,18 +64,18 @@ def _flags(assessment: Assessment) -> list[tuple[str, str]]:
 
 
 def _facts(assessment: Assessment) -> list[tuple[str, str]]:
-    side, told = SIDES.get(assessment.laterality), assessment.laterality_from
+    side, origin = SIDES.get(assessment.laterality), assessment.laterality_from
     read = ", ".join(assessment.planes) or "nothing"
     missing = f"; {', '.join(assessment.missing)} missing" if assessment.missing else ""
     return [
-        ("Knee", f"{side}, from {told}" if side else f"side not known{f' ({told})' if told else ''}"),
+        ("Knee", f"{side}, from {origin}" if side else f"side not known{f' ({origin})' if origin else ''}"),
         ("Study", assessment.key),
         ("Model", assessment.model.name),
         ("Planes read", read + missing),
     ]
 
 
-def _answer(finding: Finding, planes: Mapping[Plane, PlaneSeen]) -> Answer:
+def _answer(finding: TaskAssessment, planes: Mapping[Plane, PlaneResult]) -> Answer:
     return Answer(
         task=finding.task,
         state=finding.state,
@@ -90,11 +90,13 @@ def _answer(finding: Finding, planes: Mapping[Plane, PlaneSeen]) -> Answer:
     )
 
 
-def _key_picture(key: KeySlice, task: str, seen: PlaneSeen) -> KeyPicture:
+def _key_picture(key: KeySlice, task: str, plane_result: PlaneResult) -> KeyPicture:
     number = key.image.instance_number
     instance = "" if number is None else f" (instance {number})"
     caption = f"{key.plane}, slice {key.index + 1} of {key.of}{instance}, {100 * key.share:.0f} % of what speaks for it"
-    return KeyPicture(key.plane, caption, seen.series.volume[key.index], heated_slice(seen, task, key.index))
+    return KeyPicture(
+        key.plane, caption, plane_result.series.volume[key.index], heated_slice(plane_result, task, key.index)
+    )
 
 
 def _heat_text(exact: Mapping[Plane, bool]) -> str:
@@ -108,7 +110,7 @@ def _heat_text(exact: Mapping[Plane, bool]) -> str:
     )
 
 
-def _key_tasks(findings: Sequence[Finding], plane: Plane) -> Mapping[int, list[str]]:
+def _key_tasks(findings: Sequence[TaskAssessment], plane: Plane) -> Mapping[int, list[str]]:
     tasks: dict[int, list[str]] = defaultdict(list)
     for finding in findings:
         for key in finding.key_slices:

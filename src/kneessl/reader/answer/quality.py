@@ -1,4 +1,4 @@
-"""What about a series may mislead a model, as far as its geometry tells; the limits are our choice."""
+"""Flags on a series whose geometry may mislead a model; the limits are our choice."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ OBLIQUE_DEG = 30.0
 
 
 def quality_flags(series: Prepared, facts: SeriesFacts) -> Iterator[Flag]:
-    """What a reader should know of one series that was used."""
+    """Flags on one series that was used."""
 
     def flag(text: str) -> Flag:
         return Flag("quality", series.plane, text)

@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmwrite
 from kneessl.errors import UserError
 from kneessl.reader.intake.connection import Connection, MissingError, UnreachableError
 from kneessl.reader.intake.limits import Inbox, Limits
+from kneessl.sources.dicom.image import quietly
 
 CREDENTIALS = "KNEESSL_ORTHANC"
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
@@ -20,7 +21,7 @@ _CHANGES_A_PAGE = 1000
 
 
 @dataclass(frozen=True)
-class Series:
+class StoredSeries:
     """One series as the archive holds it."""
 
     uid: str
@@ -37,7 +38,7 @@ class StoredStudy:
     uid: str
     stable: bool
     """Nothing came for as long as the archive's StableAge."""
-    series: tuple[Series, ...]
+    series: tuple[StoredSeries, ...]
 
 
 class Orthanc:
@@ -88,7 +89,7 @@ class Orthanc:
             return None
         with _understood():
             series = [
-                Series(
+                StoredSeries(
                     uid=str(line["MainDicomTags"]["SeriesInstanceUID"]),
                     modality=str(line["MainDicomTags"].get("Modality", "")).strip(),
                     instances=len(line["Instances"]),
@@ -126,7 +127,8 @@ class Orthanc:
     def store(self, instance: Dataset) -> bool:
         """Upload one instance; returns whether it is new there."""
         content = BytesIO()
-        dcmwrite(content, instance, enforce_file_format=True)
+        with quietly():
+            dcmwrite(content, instance, enforce_file_format=True)
         with _understood():
             answer = self._connection.json("/instances", method="POST", body=content.getvalue())
             return str(answer["Status"]) != "AlreadyStored"

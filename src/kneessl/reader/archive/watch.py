@@ -12,11 +12,14 @@ from pydicom import Dataset, dcmread
 from kneessl.errors import UserError
 from kneessl.reader.answer.assess import Assessor, NoKneeError
 from kneessl.reader.answer.assessment import Assessment, ModelFacts
-from kneessl.reader.archive.orthanc import Orthanc, Series, StoredStudy
+from kneessl.reader.archive.orthanc import Orthanc, StoredSeries, StoredStudy
 from kneessl.reader.dicom.returned import IDENTITY, SIDES, result_uids
 from kneessl.reader.dicom.structured import result_objects
+from kneessl.reader.faults import fault_text
 from kneessl.reader.intake.connection import MissingError, UnreachableError
-from kneessl.reader.intake.intake import Limits, private_folder, unpack
+from kneessl.reader.intake.intake import private_folder
+from kneessl.reader.intake.limits import Limits
+from kneessl.reader.intake.unzip import unpack
 from kneessl.sources.dicom.image import quietly
 from kneessl.sources.dicom.series import Knee
 
@@ -60,10 +63,10 @@ class Assesses(Protocol):
     facts: ModelFacts
 
     def knees(self, files: Sequence[Path]) -> list[Knee]:
-        """As there."""
+        """The knees in some DICOM files; raises NoKneeError where there is none."""
 
     def assess(self, knee: Knee) -> Assessment:
-        """As there."""
+        """The answer on one of them."""
 
 
 def follow(watcher: "Watcher", interval: float) -> None:
@@ -102,7 +105,7 @@ class Watcher:
         self._change: int | None = None
         self._waiting: dict[str, int] = {}
         """Studies to look at, with how often the archive broke off at each."""
-        self._settled: dict[str, tuple[Series, ...]] = {}
+        self._settled: dict[str, tuple[StoredSeries, ...]] = {}
         """Studies that are dealt with, with the MR series that each had then."""
 
     def look(self) -> None:
@@ -174,10 +177,10 @@ class Watcher:
             except UserError as error:
                 self._fail(study, str(error))
             except Exception as error:  # one study never ends the watch; the text may quote an identity
-                self._fail(study, f"could not be assessed, for a fault in kneessl ({type(error).__name__})")
+                self._fail(study, f"could not be assessed, because of a fault in kneessl ({fault_text(error)})")
         self._settled[study] = pictures
 
-    def _answer(self, study: str, pictures: tuple[Series, ...]) -> None:
+    def _answer(self, study: str, pictures: tuple[StoredSeries, ...]) -> None:
         with private_folder() as folder:
             try:
                 zipped = self.archive.download(study, folder / "zip", self.limits)
@@ -213,11 +216,11 @@ class Watcher:
 
 
 class _ChangedError(Exception):
-    """The study is not what it was when it was looked at."""
+    """The study changed in the archive while it was being answered."""
 
 
-def mr_series(stored: StoredStudy) -> tuple[Series, ...]:
-    """What of a study an answer may depend on."""
+def mr_series(stored: StoredStudy) -> tuple[StoredSeries, ...]:
+    """The MR series of a study: an answer may depend on these alone."""
     return tuple(series for series in stored.series if series.modality == "MR")
 
 

@@ -11,10 +11,27 @@ from pydicom import Dataset
 
 from kneessl.evaluate.mistakes import heat_text
 from kneessl.exams.folder import SIDE, Plane
-from kneessl.reader.answer.assessment import NOTICE, Assessment, Finding, KeySlice
-from kneessl.reader.answer.drawing import GROUND, INK, SOFT, Text, beside, font, paragraphs, under
+from kneessl.reader.answer.assessment import NOTICE, Assessment, KeySlice, TaskAssessment
+from kneessl.reader.answer.drawing import (
+    GROUND,
+    INK,
+    SOFT,
+    Text,
+    font,
+    paragraphs,
+    stack_horizontally,
+    stack_vertically,
+)
 from kneessl.reader.answer.pictures import heated_slice
-from kneessl.reader.dicom.returned import SIDES, file_under, making, notices, plain, result_uids
+from kneessl.reader.dicom.returned import (
+    SIDES,
+    ascii_text,
+    copy_identity,
+    maker_attributes,
+    notices,
+    result_uids,
+    study_uid_of,
+)
 from kneessl.report.answer_page import WORDS, bar
 from kneessl.report.wording import probability_text
 from kneessl.sources.volume import edges_of
@@ -40,32 +57,32 @@ def summary_capture(assessment: Assessment, identity: Dataset | None) -> Dataset
     """
     uids = result_uids(assessment.study_uid, assessment.laterality, assessment.model.sha256)
     capture = SCImage(
-        pixel_array=summary(assessment),
+        pixel_array=draw_summary(assessment),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        study_instance_uid=assessment.study_uid,
+        study_instance_uid=study_uid_of(assessment, identity),
         series_instance_uid=uids.capture_series,
         sop_instance_uid=uids.capture_instance,
         patient_orientation=("L", "F"),
-        **making(assessment, "capture"),
+        **maker_attributes(assessment, "capture"),
     )
     capture["PatientOrientation"].value = None  # a page has none, but highdicom wants one
     capture.Laterality = assessment.laterality
     capture.ConversionType = ConversionTypeValues.WSD.value
     capture.BurnedInAnnotation = "NO"
-    capture.DerivationDescription = plain(f"Summary of an answer of kneessl {assessment.model.version}. {NOTICE}")
-    file_under(capture, identity)
+    capture.DerivationDescription = ascii_text(f"Summary of an answer of kneessl {assessment.model.version}. {NOTICE}")
+    copy_identity(capture, identity)
     return capture
 
 
-def summary(assessment: Assessment) -> NDArray[np.uint8]:
+def draw_summary(assessment: Assessment) -> NDArray[np.uint8]:
     """Draw the answer on a dark ground, uint8 `(rows, columns, 3)`; as high as it takes, with no identity in it."""
     columns = 2 if len(assessment.findings) <= FEW else 3
     width = columns * CARD + (columns - 1) * MARGIN
     cards = [_card(assessment, finding) for finding in assessment.findings]
-    rows = [beside(cards[first : first + columns], MARGIN) for first in range(0, len(cards), columns)]
-    page = under([_head(assessment, width), *rows, _foot(assessment, width)], MARGIN)
+    rows = [stack_horizontally(cards[first : first + columns], MARGIN) for first in range(0, len(cards), columns)]
+    page = stack_vertically([_head(assessment, width), *rows, _foot(assessment, width)], MARGIN)
     whole = Image.new("RGB", (width + 2 * MARGIN, page.height + 2 * MARGIN), GROUND)
     whole.paste(page, (MARGIN, MARGIN))
     return np.asarray(whole)
@@ -74,14 +91,14 @@ def summary(assessment: Assessment) -> NDArray[np.uint8]:
 def _head(assessment: Assessment, width: int) -> Image.Image:
     title = Text(f"kneessl, {SIDES[assessment.laterality]}: what the model says", 26, bold=True)
     alarms = [Text(text, 17, bold=True) for text in notices(assessment)]
-    return under([paragraphs([title], width), paragraphs(alarms, width, ALARM, padding=12)], 12)
+    return stack_vertically([paragraphs([title], width), paragraphs(alarms, width, ALARM, padding=12)], 12)
 
 
 def _foot(assessment: Assessment, width: int) -> Image.Image:
     model = assessment.model
     heat: dict[str, list[Plane]] = {}
-    for plane, seen in assessment.planes.items():
-        heat.setdefault(heat_text(seen.exact), []).append(plane)
+    for plane, plane_result in assessment.planes.items():
+        heat.setdefault(heat_text(plane_result.exact), []).append(plane)
     missing = f"; could not be used: {', '.join(assessment.missing)}" if assessment.missing else ""
     texts = [f"Heat, {' and '.join(planes)}: {text}" for text, planes in heat.items()]
     texts += [
@@ -91,7 +108,7 @@ def _foot(assessment: Assessment, width: int) -> Image.Image:
     return paragraphs([Text(text, 14, SOFT) for text in texts], width)
 
 
-def _card(assessment: Assessment, finding: Finding) -> Image.Image:
+def _card(assessment: Assessment, finding: TaskAssessment) -> Image.Image:
     kind = "none" if finding.probability is None else finding.state or "open"
     parts = [
         paragraphs(
@@ -108,18 +125,18 @@ def _card(assessment: Assessment, finding: Finding) -> Image.Image:
         parts.append(paragraphs([Text(_caption(key), 14, SOFT)], CARD))
     if others := [_caption(key) for key in finding.key_slices[room:]]:
         parts.append(paragraphs([Text(f"Then {' and '.join(others)}", 14, SOFT)], CARD))
-    return under(parts, 6)
+    return stack_vertically(parts, 6)
 
 
-def _chance(finding: Finding) -> str:
+def _chance(finding: TaskAssessment) -> str:
     texts = [f"Probability {probability_text(finding.probability or 0.0)}"]
     if finding.interval:
         texts.append(f"95 % interval {' to '.join(map(probability_text, finding.interval))}")
     return ", ".join(texts if finding.calibrated else [*texts, "not calibrated"])
 
 
-def _scale(finding: Finding) -> Image.Image:
-    """From 0 at the left to 1 at the right: the zones of the operating points, the interval, the probability."""
+def _scale(finding: TaskAssessment) -> Image.Image:
+    """Draw a bar from 0 at the left to 1 at the right: zones of the operating points, interval and probability."""
     laid_out = bar(finding.probability or 0.0, finding.interval, finding.points)
     picture = Image.new("RGB", (CARD, _BAR), ZONES["doubt"])
     draw = ImageDraw.Draw(picture)
@@ -139,12 +156,12 @@ def _scale(finding: Finding) -> Image.Image:
 
 
 def _pair(assessment: Assessment, task: str, key: KeySlice) -> Image.Image:
-    seen = assessment.planes[key.plane]
-    plain_slice = Image.fromarray(seen.series.volume[key.index]).convert("RGB")
-    pair = [plain_slice, Image.fromarray(heated_slice(seen, task, key.index))]
+    plane_result = assessment.planes[key.plane]
+    plain_slice = Image.fromarray(plane_result.series.volume[key.index]).convert("RGB")
+    pair = [plain_slice, Image.fromarray(heated_slice(plane_result, task, key.index))]
     for picture in pair:
         _add_directions(picture, key.plane)
-    return beside(pair, GAP)
+    return stack_horizontally(pair, GAP)
 
 
 def _add_directions(picture: Image.Image, plane: Plane) -> None:

@@ -1,7 +1,7 @@
-"""What the DICOM objects that go back to an archive share: their UIDs, whose they are, who made them and when.
+"""What the structured report and the capture share: UIDs, patient and study, maker and time.
 
 UIDs are made from names (UUIDs of version 5, RFC 9562; PS3.5 B.2), so one study, side and model always give the same
-ones, and an archive can be asked whether it holds them. The time is that of making, the one thing in which two runs
+ones, and an archive can be asked whether it holds them. The time is that of writing, the one thing in which two runs
 differ: the study's own would claim that the answer was there before its model was.
 """
 
@@ -12,6 +12,8 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from pydicom import Dataset
+from pydicom.config import IGNORE
+from pydicom.uid import UID
 
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS, NOTICE, Assessment
 from kneessl.sources.dicom.image import quietly
@@ -45,7 +47,7 @@ _ASCII = str.maketrans({"“": '"', "”": '"', "’": "'", "–": "-", "—": "
 
 @dataclass(frozen=True)
 class ResultUIDs:
-    """Of the structured report and the capture, each in a series of its own."""
+    """UIDs of the structured report and the capture, each in a series of its own."""
 
     sr_series: str
     sr_instance: str
@@ -70,8 +72,22 @@ def uid_of(*names: str) -> str:
     return f"2.25.{uuid5(_NAMES, chr(10).join(names)).int}"
 
 
-def making(assessment: Assessment, kind: str) -> dict[str, Any]:
-    """Return what the header of either object says of its series, its maker and its time, as highdicom's arguments.
+def study_uid_of(assessment: Assessment, identity: Dataset | None) -> str:
+    """Return the StudyInstanceUID of both objects: the study's own, so that they are filed with it.
+
+    Some anonymisers and exports write a name where a UID should be. What is no UID is replaced by one made from it,
+    unless the objects carry the patient's identity anyway.
+
+    Args:
+        assessment: The answer.
+        identity: A header of the study; None where the objects are to carry no identity.
+    """
+    uid = assessment.study_uid
+    return uid if identity is not None or UID(uid, IGNORE).is_valid else uid_of("study", uid)
+
+
+def maker_attributes(assessment: Assessment, kind: str) -> dict[str, Any]:
+    """Return the series, maker and time of either object, as arguments of highdicom.
 
     Args:
         assessment: The answer.
@@ -86,14 +102,14 @@ def making(assessment: Assessment, kind: str) -> dict[str, Any]:
         "instance_number": 1,
         "manufacturer": "kneessl",
         "manufacturer_model_name": "kneessl",
-        "software_versions": plain(assessment.model.version),
+        "software_versions": ascii_text(assessment.model.version),
         "content_date": now.date(),
         "content_time": now.time(),
     }
 
 
-def file_under(result: Dataset, identity: Dataset | None) -> None:
-    """Write the patient and study of a header into an object that so far has these empty; None leaves them empty.
+def copy_identity(result: Dataset, identity: Dataset | None) -> None:
+    """Copy the patient and study of a header into a DICOM object; None leaves them empty.
 
     Values are taken as they are, in the study's own character set: an archive finds the patient by them.
     """
@@ -105,8 +121,8 @@ def file_under(result: Dataset, identity: Dataset | None) -> None:
                 result.add(deepcopy(identity[keyword]))
 
 
-def plain(text: str) -> str:
-    """Return text of our own in ASCII, so that it can be written in any study's character set."""
+def ascii_text(text: str) -> str:
+    """Return text in ASCII (other characters as `?`), so that it can be written in any study's character set."""
     return text.translate(_ASCII).encode("ascii", "replace").decode()
 
 

@@ -10,9 +10,18 @@ Importing this raises UserError where highdicom, of the extra `reader`, is not i
 import re
 
 from pydicom import Dataset
+from pydicom.config import IGNORE
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import MRImageStorage
+from pydicom.uid import (
+    UID,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from kneessl.errors import UserError
 
@@ -22,14 +31,23 @@ try:  # before the capture, which needs it too
 except ModuleNotFoundError:
     raise UserError('highdicom missing for DICOM results; run `pip install "kneessl[reader]"` first') from None
 
-from kneessl.reader.answer.assessment import Assessment, Finding
+from kneessl.reader.answer.assessment import Assessment, TaskAssessment
 from kneessl.reader.dicom.capture import summary_capture
-from kneessl.reader.dicom.returned import SIDES, file_under, making, notices, plain, result_uids, uid_of
+from kneessl.reader.dicom.returned import (
+    SIDES,
+    ascii_text,
+    copy_identity,
+    maker_attributes,
+    notices,
+    result_uids,
+    study_uid_of,
+    uid_of,
+)
 from kneessl.report.wording import percent_text
-from kneessl.sources.dicom.image import Image
+from kneessl.sources.dicom.image import Image, quietly
 
 SCHEME = "99KNEESSL"
-"""Private: codes with a plain meaning, for what no public scheme is sure to mean."""
+"""Private: codes of our own, for what no public scheme has a sure code."""
 FINDINGS = {
     "abnormal": codes.SCT.Abnormal,
     "acl": Code("444470001", "SCT", "Injury of anterior cruciate ligament"),
@@ -47,6 +65,17 @@ FINDINGS = {
     "fracture": Code("125605004", "SCT", "Fracture of bone"),
 }
 """By task, in small letters with one underscore for anything else: those of MRNet and of RSNA's knee challenge."""
+REFERENCED = frozenset(
+    (
+        MRImageStorage,
+        EnhancedMRImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+        SecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    )
+)
+"""The standard's classes of MR images and of pictures made from them; a viewer could not open any other."""
 ANSWER = Code("answer", SCHEME, "Answer of a research model, not a diagnosis")
 ANSWERS = {
     "yes": codes.SCT.Present,
@@ -55,7 +84,7 @@ ANSWERS = {
     "not assessed": Code("not_assessed", SCHEME, "Not assessed"),
     "no operating points": Code("no_points", SCHEME, "Probability only: the model has no operating points"),
 }
-"""By `Finding.answer`; the first three are CID 240."""
+"""By `TaskAssessment.answer`; the first three are CID 240."""
 INTERVAL = (
     Code("probability_low", SCHEME, "Probability, lower limit of its 95 % interval"),
     Code("probability_high", SCHEME, "Probability, upper limit of its 95 % interval"),
@@ -71,15 +100,22 @@ def result_objects(assessment: Assessment, identity: Dataset | None) -> list[Dat
         identity: A header of that study; its patient and study are copied, for objects that go back to its archive.
             None leaves them empty; only UIDs then lead back to the study.
     """
-    return [structured_report(assessment, identity), summary_capture(assessment, identity)]
+    with quietly():  # a study's UIDs may be any text, which pydicom's warnings would quote
+        return [structured_report(assessment, identity), summary_capture(assessment, identity)]
 
 
 def structured_report(assessment: Assessment, identity: Dataset | None) -> Dataset:
     """Return the structured report; for the arguments see `result_objects`."""
+    study_uid = study_uid_of(assessment, identity)
     uids = result_uids(assessment.study_uid, assessment.laterality, assessment.model.sha256)
-    images = [image for seen in assessment.planes.values() for image in seen.series.images if _can_be_named(image)]
+    images = [
+        image
+        for plane_result in assessment.planes.values()
+        for image in plane_result.series.images
+        if can_be_referenced(image)
+    ]
     # Of a study of which nothing could be read there is no evidence, but highdicom wants some.
-    evidence = [_reference(image) for image in images] or [_study(assessment.study_uid)]
+    evidence = [_reference(image) for image in images] or [_study(study_uid)]
     report = sr.ComprehensiveSR(
         evidence=evidence,
         content=_content(assessment),
@@ -87,24 +123,27 @@ def structured_report(assessment: Assessment, identity: Dataset | None) -> Datas
         sop_instance_uid=uids.sr_instance,
         is_complete=assessment.assessed,
         coding_schemes=[CodingSchemeIdentificationItem(SCHEME, name="kneessl", responsible_organization="kneessl")],
-        **making(assessment, "sr"),
+        **maker_attributes(assessment, "sr"),
     )
     if not images:
         del report.CurrentRequestedProcedureEvidenceSequence
-    file_under(report, identity)
+    copy_identity(report, identity)
     return report
 
 
 def finding_code(task: str) -> Code:
     """Return what a task looks for: a public code where its meaning is sure, else a private one."""
-    name = re.sub(r"[^a-z0-9]+", "_", plain(task).lower()).strip("_")
-    return FINDINGS.get(name) or Code(name or "finding", SCHEME, plain(task)[:64])
+    name = re.sub(r"[^a-z0-9]+", "_", ascii_text(task).lower()).strip("_")
+    return FINDINGS.get(name) or Code(name or "finding", SCHEME, ascii_text(task)[:64])
 
 
 def _content(assessment: Assessment) -> sr.MeasurementReport:
     model = assessment.model
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=uid_of("model", model.sha256), name="kneessl", manufacturer_name="kneessl", model_name=plain(model.name)
+        uid=uid_of("model", model.sha256),
+        name="kneessl",
+        manufacturer_name="kneessl",
+        model_name=ascii_text(model.name),
     )
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device)),
@@ -117,11 +156,11 @@ def _content(assessment: Assessment) -> sr.MeasurementReport:
     return report
 
 
-def _group(assessment: Assessment, finding: Finding) -> sr.MeasurementsAndQualitativeEvaluations:
+def _group(assessment: Assessment, finding: TaskAssessment) -> sr.MeasurementsAndQualitativeEvaluations:
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=uid_of("finding", assessment.study_uid, assessment.laterality, finding.task),
-            identifier=plain(f"{finding.task}, {SIDES[assessment.laterality]}"),
+            identifier=ascii_text(f"{finding.task}, {SIDES[assessment.laterality]}"),
         ),
         finding_type=finding_code(finding.task),
         algorithm_id=_algorithm(assessment),
@@ -131,14 +170,14 @@ def _group(assessment: Assessment, finding: Finding) -> sr.MeasurementsAndQualit
         source_images=[
             sr.SourceImageForMeasurementGroup(key.image.sop_class, key.image.instance, _frames(key.image))
             for key in finding.key_slices
-            if _can_be_named(key.image)
+            if can_be_referenced(key.image)
         ],
     )
     group[0].ContentSequence.extend(_comment(text) for text in _remarks(finding))
     return group
 
 
-def _measurements(finding: Finding) -> list[sr.Measurement]:
+def _measurements(finding: TaskAssessment) -> list[sr.Measurement]:
     """The probability and its interval in per cent; nothing where it was not assessed."""
     if finding.probability is None:
         return []
@@ -153,8 +192,8 @@ def _percent(name: Code, share: float) -> sr.Measurement:
     return measurement
 
 
-def _remarks(finding: Finding) -> list[str]:
-    """What else is said of a finding, in sentences."""
+def _remarks(finding: TaskAssessment) -> list[str]:
+    """Reasons, operating points and key slices of a finding, in sentences."""
     remarks = list(finding.reasons)
     if finding.points:
         out, into = percent_text(finding.points.rule_out), percent_text(min(finding.points.rule_in, 1.0))
@@ -172,16 +211,21 @@ def _algorithm(assessment: Assessment) -> sr.AlgorithmIdentification:
     parameters += [f"{plane} training data SHA-256 {value}" for plane, value in model.data_sha256.items()]
     if model.synthetic:
         parameters.append("trained on synthetic knees (a phantom)")
-    return sr.AlgorithmIdentification("kneessl", plain(model.version), [plain(text) for text in parameters])
+    return sr.AlgorithmIdentification("kneessl", ascii_text(model.version), [ascii_text(text) for text in parameters])
 
 
 def _comment(text: str) -> sr.TextContentItem:
-    return sr.TextContentItem(codes.DCM.Comment, plain(text), sr.RelationshipTypeValues.CONTAINS)
+    return sr.TextContentItem(codes.DCM.Comment, ascii_text(text), sr.RelationshipTypeValues.CONTAINS)
 
 
-def _can_be_named(image: Image) -> bool:
-    """Files on disk may lack what every image in an archive has."""
-    return bool(image.sop_class and image.instance)
+def can_be_referenced(image: Image) -> bool:
+    """Whether the report may refer to an image: its class is one of `REFERENCED`, and its UIDs are UIDs.
+
+    Anonymisers and scanners write classes of their own, and files on disk may lack what every image in an archive has.
+    A UID that is none may be a name.
+    """
+    uids = (image.study, image.series, image.instance)
+    return image.sop_class in REFERENCED and all(UID(uid, IGNORE).is_valid for uid in uids)
 
 
 def _frames(image: Image) -> list[int] | None:
@@ -189,7 +233,7 @@ def _frames(image: Image) -> list[int] | None:
 
 
 def _study(study_uid: str) -> Dataset:
-    """An image of the study, of which nothing but the study is known."""
+    """A stand-in for an image of the study, without patient data."""
     image = Dataset()
     image.StudyInstanceUID, image.SeriesInstanceUID = study_uid, study_uid
     image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, study_uid
@@ -209,7 +253,7 @@ def _study(study_uid: str) -> Dataset:
 
 
 def _reference(image: Image) -> Dataset:
-    """What the list of evidence says of an image, without reading its file again."""
+    """The entry of the evidence list for an image, without reading its file again."""
     reference = _study(image.study)
     reference.SeriesInstanceUID = image.series
     reference.SOPClassUID, reference.SOPInstanceUID = image.sop_class, image.instance

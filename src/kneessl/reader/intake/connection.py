@@ -1,6 +1,6 @@
 """HTTP to an archive: credentials from the environment, certificates checked, answers taken in pieces.
 
-No error tells an address, a credential or the archive's own words: each of them may identify somebody.
+No error contains an address, a credential or the archive's own text: each of them may identify a person.
 """
 
 import ipaddress
@@ -25,9 +25,9 @@ except ModuleNotFoundError:
 
 _CHUNK = 2**20
 _TIMEOUTS_S = (10, 300)
-"""To connect, and between two pieces of an answer: an archive may have to fetch a study from tape."""
+"""Time to connect, and between two pieces of an answer: an archive may have to fetch a study from tape."""
 _AGAIN = Retry(1, status=0, respect_retry_after_header=False)
-"""An idle connection may be closed just as it is used again; only a GET is sent twice, and nobody makes us wait."""
+"""An idle connection may be closed just as it is used again. Only GET is repeated, and `Retry-After` is ignored."""
 _LARGEST_JSON = 64 * 2**20
 
 
@@ -48,7 +48,7 @@ class Connection:
             `_USER` and `_PASSWORD` as basic authentication.
 
     Raises:
-        UserError: the address is none, carries credentials itself, or would carry them unencrypted to another machine.
+        UserError: not an address, it contains credentials, or they would go unencrypted to another machine.
     """
 
     def __init__(self, address: str, credentials: str) -> None:
@@ -58,12 +58,12 @@ class Connection:
         self.address = address.rstrip("/")
         self._variables = credentials
         self._session = requests.Session()
-        self._session.auth = _credentials(credentials)
+        self._session.auth = _authentication(credentials)
         self._session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=_AGAIN))
         self._proxies = {"no_proxy": parts.hostname or ""} if local else {}
-        if parts.scheme == "http" and not local and not isinstance(self._session.auth, _Nobody):
+        if parts.scheme == "http" and not local and not isinstance(self._session.auth, _NoCredentials):
             raise UserError(
                 "the credentials would go unencrypted to another machine; give an https address, or that of a tunnel"
             )
@@ -72,18 +72,18 @@ class Connection:
         """What the archive answers, as JSON.
 
         Raises:
-            UserError: as `stream`, or the answer is no JSON or absurdly long.
+            UserError: as `stream`, or the answer is not JSON, or is longer than 64 MiB.
         """
         answer = bytearray()
         with self.stream(path, method=method, body=body) as (_, pieces):
             for piece in pieces:
                 answer += piece
                 if len(answer) > _LARGEST_JSON:
-                    raise UserError("the archive's answer is too long to be one")
+                    raise UserError("the archive's answer is too long; is the address right?")
         try:
             return json.loads(answer)
         except (ValueError, RecursionError):
-            raise UserError("the archive does not answer as one does; is the address right?") from None
+            raise UserError("the archive's answer is not JSON; is the address right?") from None
 
     @contextmanager
     def stream(
@@ -96,7 +96,7 @@ class Connection:
             UnreachableError: no answer, or one that breaks off.
             UserError: any other refusal.
         """
-        with _told():
+        with _translated_errors():
             response = self._session.request(
                 method,
                 self.address + path,
@@ -129,7 +129,7 @@ class Connection:
 def _pieces(response: requests.Response) -> Iterator[bytes]:
     pieces = response.iter_content(_CHUNK)
     while True:
-        with _told():
+        with _translated_errors():
             piece = next(pieces, None)
         if piece is None:
             return
@@ -137,8 +137,8 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say what went wrong without the words of `requests`, which quote the address."""
+def _translated_errors() -> Iterator[None]:
+    """Turn errors of `requests`, whose texts quote the address, into our own."""
     try:
         yield
     except requests.exceptions.SSLError:
@@ -148,7 +148,7 @@ def _told() -> Iterator[None]:
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
         raise UnreachableError("the archive does not answer, or broke off") from None
     except (requests.RequestException, ValueError):
-        raise UserError("the archive cannot be asked; check its address and the credentials") from None
+        raise UserError("the request to the archive failed; check its address and the credentials") from None
 
 
 def _parts(address: str) -> SplitResult:
@@ -156,9 +156,9 @@ def _parts(address: str) -> SplitResult:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError:
-        raise UserError("the archive's address is none; give one such as https://host:port/dicom-web") from None
+        raise UserError("this is not the address of an archive; give one such as https://host:port/dicom-web") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or not re.fullmatch(r"[\x21-\x7e]+", address):
-        raise UserError("the archive's address is none; give one such as https://host:port/dicom-web")
+        raise UserError("this is not the address of an archive; give one such as https://host:port/dicom-web")
     if parts.username is not None or parts.password is not None:
         raise UserError("the archive's address carries credentials, which end up in logs; set them in the environment")
     if parts.query or parts.fragment:
@@ -173,8 +173,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class _Nobody(AuthBase):
-    """No credentials, and none from ~/.netrc either, which `requests` looks up unless it is given something."""
+class _NoCredentials(AuthBase):
+    """No credentials, not even from ~/.netrc, where `requests` looks unless it is given an authentication."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
@@ -189,10 +189,10 @@ class _Bearer(AuthBase):
         return request
 
 
-def _credentials(variables: str) -> AuthBase:
+def _authentication(variables: str) -> AuthBase:
     token = os.environ.get(f"{variables}_TOKEN", "").strip()
     user = os.environ.get(f"{variables}_USER", "")
     password = os.environ.get(f"{variables}_PASSWORD", "")
     if token:
         return _Bearer(token)
-    return HTTPBasicAuth(user.encode(), password.encode()) if user else _Nobody()
+    return HTTPBasicAuth(user.encode(), password.encode()) if user else _NoCredentials()

@@ -1,4 +1,4 @@
-"""One study as the files that it is: from a folder, a file, a zip, or a DICOMweb archive."""
+"""The files of one study: from a folder, a file, a zip, or a DICOMweb archive."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,8 +9,6 @@ from kneessl.errors import UserError
 from kneessl.reader.intake.limits import Limits
 from kneessl.reader.intake.unzip import is_zip, unpack
 from kneessl.sources.files import files_in
-
-__all__ = ["Limits", "files_of", "private_folder", "unpack"]
 
 
 @contextmanager
@@ -24,8 +22,8 @@ def files_of(source: str, limits: Limits = Limits()) -> Iterator[list[Path]]:  #
         limits: What is refused.
 
     Raises:
-        UserError: there is nothing there, it cannot be fetched or unpacked, or it passes the limits. The message
-            holds no path, name or address.
+        UserError: there is nothing there, it cannot be fetched or unpacked, or it is larger than the limits. The
+            message holds no path, name or address.
     """
     if source.startswith(("http://", "https://")):
         from kneessl.reader.intake.dicomweb import (

@@ -1,4 +1,4 @@
-"""How much of what others send is taken in, and how it is written: under names of ours, counted meanwhile."""
+"""Limits on what is received, and an inbox that writes it to numbered files while counting."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Limits:
 
     files: int = 20_000
     bytes: int = 4096 * _MIB
-    """Of all files, after decompression."""
+    """Total of all files, after decompression."""
     file_bytes: int = 1024 * _MIB
 
     def require(self, files: int, size: int, total: int) -> None:
@@ -34,7 +34,9 @@ class Limits:
         if files > self.files:
             raise UserError(f"the study has more than {self.files} files; give one study at a time")
         if size > self.file_bytes:
-            raise UserError(f"the study has a file of more than {_mib(self.file_bytes)}; leave out what is no knee MR")
+            raise UserError(
+                f"the study has a file of more than {_mib(self.file_bytes)}; leave out everything but the knee MR"
+            )
         if total > self.bytes:
             raise UserError(f"the study has more than {_mib(self.bytes)}; give one study at a time")
 
@@ -67,10 +69,10 @@ class Inbox:
         self._open: BinaryIO | None = None
 
     def start(self, suffix: str = "") -> None:
-        """Begin the next file; `suffix` is one of ours, never the sender's.
+        """Begin the next file; `suffix` is chosen by the caller, never taken from the sender.
 
         Raises:
-            UserError: it is one too many.
+            UserError: that is more files than the limits allow.
         """
         self.finish()
         number = len(self.files) + 1

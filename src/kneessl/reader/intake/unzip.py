@@ -1,7 +1,7 @@
 """Zip files that somebody else made: taken in within limits, under names of ours, or refused with one sentence.
 
-An archive in the archive is written as the one file that it is and never opened; the exams room counts it among the
-files that are not DICOM.
+An archive in the archive is written as the one file that it is and never opened; it counts among the files
+that are not DICOM.
 """
 
 import io
@@ -38,7 +38,7 @@ def is_zip(path: Path) -> bool:
 def unpack(zip_path: Path, into: Path, limits: Limits) -> list[Path]:
     """Write the files of a zip into a folder as `00001.dcm`, `00002` ..., in the order of their names in the zip.
 
-    Hidden files are skipped. No name or path of the zip is used, and none is told.
+    Hidden files are skipped. No name or path of the zip is used or shown.
 
     Args:
         zip_path: The zip.
@@ -85,13 +85,13 @@ def _opened(file: BinaryIO) -> zipfile.ZipFile:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Tell of damage without the words of `zipfile`, which name the entry."""
+    """Turn errors of `zipfile`, whose texts name the entry, into our own."""
     try:
         yield
     except (UserError, MemoryError):
         raise
     except Exception:  # a hostile zip raises nearly anything
-        raise UserError("the zip is damaged, or no zip; make it again") from None
+        raise UserError("the zip is damaged or not a zip; make it again") from None
 
 
 def _require_no_overlap(entries: Sequence[zipfile.ZipInfo]) -> None:

@@ -27,7 +27,7 @@ MOST_WAITING = 20
 _GZIP_LEVEL = 1
 """Slices have to be there at once, and higher levels save little."""
 _LAST_SECONDS = 10.0
-"""For the study at hand when the server stops."""
+"""How long the server waits for the study under way when it stops."""
 
 
 def create_app(
@@ -36,7 +36,7 @@ def create_app(
     """Make the application.
 
     Args:
-        engine: What answers.
+        engine: Answers studies.
         store: Where studies lie; closed when the application stops.
         access: Who may use it.
         limits: On uploads.
@@ -85,12 +85,11 @@ def create_app(
 
 
 def _model(facts: ModelFacts) -> schema.Model:
-    told = asdict(facts)
-    return schema.Model(**told, training_data_sha256=told["data_sha256"])
+    return schema.Model(**asdict(facts), training_data_sha256=dict(facts.data_sha256))
 
 
 async def _not_understood(_: Request, error: Exception) -> JSONResponse:
-    """Name what is wrong with a request, without giving back what it held."""
+    """Name the parameters of a request that are wrong, without quoting their values."""
     wrong = error.errors() if isinstance(error, RequestValidationError) else []
     names = ", ".join(str(one["loc"][-1]) for one in wrong)
-    return JSONResponse({"detail": f"The address is not understood: look at {names} in /docs."}, 422)
+    return JSONResponse({"detail": f"The request is not valid: check {names}; /docs describes the parameters."}, 422)

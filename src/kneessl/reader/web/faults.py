@@ -1,8 +1,8 @@
-"""How errors are told: one that a user can put right as a sentence, any other by its kind and place alone."""
+"""How the server tells of errors: in sentences to its user, and by kind and place in its log."""
 
 import logging
-import traceback
-from pathlib import Path
+
+from kneessl.reader.faults import fault_text
 
 LOG = logging.getLogger("kneessl.serve")
 
@@ -10,15 +10,11 @@ LOG = logging.getLogger("kneessl.serve")
 def log_fault(doing: str, error: BaseException) -> None:
     """Log an error of the program itself.
 
-    Its message is left out: a message can quote a header, and so a patient.
-
     Args:
         doing: What was being done.
-        error: As it was caught.
+        error: The error as it was caught, with its traceback.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    LOG.error("%s: %s%s", doing, type(error).__name__, place)
+    LOG.error("%s: %s", doing, fault_text(error))
 
 
 def sentence(text: str) -> str:

@@ -52,5 +52,5 @@ async def _form(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > _FORM_BYTES:
-            raise HTTPException(413, "That is no token.")
+            raise HTTPException(413, "The form is too long to hold a token.")
     return bytes(body)

@@ -37,12 +37,12 @@ _UPLOAD = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For `/openapi.json`: with which statuses a request may be refused."""
+    """The responses of `/openapi.json` for the statuses with which a request may be refused."""
     return {status: {"model": schema.Problem} for status in statuses}
 
 
 def binary(kind: str, text: str) -> dict[int | str, dict[str, Any]]:
-    """For `/openapi.json`: a response that is no JSON."""
+    """The response of `/openapi.json` for a file that is not JSON."""
     return {200: {"content": {kind: {"schema": {"type": "string", "format": "binary"}}}, "description": text}}
 
 
@@ -81,19 +81,19 @@ def studies_router(store: Store, worker: Worker, limits: Limits, most_waiting: i
     @router.get("/{study}", responses=problems(404))
     def get_study(study: StudyNumber) -> schema.Study:
         """How far a study is, and its answers as soon as it is done."""
-        line = existing(store, study)
+        line = require_study(store, study)
         try:
             results = [store.answer(study, knee.knee) / RESULT for knee in line.knees]
             answers = [schema.Answer.model_validate_json(path.read_bytes()) for path in results]
             objects = bool(results) and all((path.parent / STRUCTURED).exists() for path in results)
         except FileNotFoundError:  # deleted just now
-            raise gone(study) from None
+            raise not_found(study) from None
         return schema.Study(**line.model_dump(), answers=answers, objects=objects)
 
     @router.delete("/{study}", status_code=204, responses=problems(404, 409))
     def delete_study(study: StudyNumber) -> None:
         """Delete all of a study."""
-        if existing(store, study).stage == "receiving":
+        if require_study(store, study).stage == "receiving":
             raise HTTPException(409, f"Study {study} is still being sent; delete it when it has come.")
         store.delete(study)
 
@@ -110,8 +110,8 @@ def answers_router(store: Store) -> APIRouter:
 
     def file(study: int, knee: int, name: str) -> FilePath:
         path = store.answer(study, knee) / name
-        if existing(store, study).stage != "done" or not path.is_file():
-            raise gone(study)
+        if require_study(store, study).stage != "done" or not path.is_file():
+            raise not_found(study)
         return path
 
     def download(study: int, knee: int, name: str, kind: str, policy: str | None = None) -> Response:
@@ -145,8 +145,8 @@ def answers_router(store: Store) -> APIRouter:
         responses=binary("application/octet-stream", "uint8, C order; X-Shape: slices,256,256."),
     )
     def slices(study: StudyNumber, plane: Plane, knee: KneeNumber = 1) -> Response:
-        """The grey values of a plane, as the model saw them."""
-        return values(file(study, knee, f"slices/{plane}.npy"))
+        """The grey array_response of a plane, as the model saw them."""
+        return array_response(file(study, knee, f"slices/{plane}.npy"))
 
     @router.get(
         "/heat/{plane}/{task:path}",
@@ -155,20 +155,20 @@ def answers_router(store: Store) -> APIRouter:
     )
     def heat(study: StudyNumber, plane: Plane, task: str, knee: KneeNumber = 1) -> Response:
         """What each pixel adds to a finding; 127 is the strongest of the finding in all planes."""
-        told = json.loads(file(study, knee, RESULT).read_bytes())
-        name = told["planes"].get(plane, {}).get("heat", {}).get(task)
+        result = json.loads(file(study, knee, RESULT).read_bytes())
+        name = result["planes"].get(plane, {}).get("heat", {}).get(task)
         if name is None:
-            raise gone(study)
-        return values(file(study, knee, name))
+            raise not_found(study)
+        return array_response(file(study, knee, name))
 
     return router
 
 
-def existing(store: Store, study: int) -> schema.StudyLine:
-    """A study of the store.
+def require_study(store: Store, study: int) -> schema.StudyLine:
+    """Look up a study in the store.
 
     Raises:
-        HTTPException: 404.
+        HTTPException: 404, there is none of that number.
     """
     line = store.study(study)
     if line is None:
@@ -176,13 +176,13 @@ def existing(store: Store, study: int) -> schema.StudyLine:
     return line
 
 
-def gone(study: int) -> HTTPException:
-    """For what an answer does not have."""
-    return HTTPException(404, f"Study {study} has nothing of that kind.")
+def not_found(study: int) -> HTTPException:
+    """The error for a file that an answer does not have, 404."""
+    return HTTPException(404, f"Study {study} has no such file.")
 
 
-def values(path: FilePath) -> Response:
-    """An array as its bytes, its shape in a header."""
+def array_response(path: FilePath) -> Response:
+    """A response that holds an array's bytes, with its shape in the header `X-Shape`."""
     array = np.load(path, allow_pickle=False)
     headers = {"X-Shape": ",".join(map(str, array.shape))}
     return Response(array.tobytes(), media_type="application/octet-stream", headers=headers)

@@ -20,6 +20,7 @@ from kneessl.errors import UserError
 from kneessl.reader.web.faults import log_fault
 
 COOKIE = "kneessl_session"
+FAULT = "The request failed because of a fault in kneessl; its log names the place."
 LEAST_TOKEN = 16
 """Characters."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -39,7 +40,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
-"""On every response that has not set them itself."""
+"""Headers of every response, unless it sets them itself."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class Access:
         if self.token is None and not is_loopback(self.host):
             raise UserError(f"a server on {self.host} can be reached from other computers and needs a token")
         if self.token is not None and len(self.token) < LEAST_TOKEN:
-            raise UserError(f"KNEESSL_TOKEN has fewer than {LEAST_TOKEN} characters; take a longer one, or none at all")
+            raise UserError(f"KNEESSL_TOKEN has fewer than {LEAST_TOKEN} characters; set a longer one, or none")
 
     @property
     def names(self) -> frozenset[str] | None:
-        """By which the server may be called; None: by any, since a token is needed."""
+        """Host names that requests may use; None allows any, since a token is needed."""
         return LOOPBACK_NAMES | {self.host} if is_loopback(self.host) else None
 
     def is_token(self, given: str) -> bool:
@@ -123,7 +124,9 @@ class Guard:
         except Exception as error:
             log_fault("a request", error)
             if not started:
-                await _problem(500, "kneessl failed at this; its log names the place.")(scope, receive, send_guarded)
+                await _problem(500, "The request failed because of a fault in kneessl; its log names the place.")(
+                    scope, receive, send_guarded
+                )
 
     def _refusal(self, method: str, path: str, headers: Headers) -> Response | None:
         names = self.access.names
@@ -159,7 +162,7 @@ def _host_name(host: str) -> str:
 
 def _cookie(headers: Headers) -> str:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""

@@ -40,7 +40,7 @@ _KNEES = TypeAdapter(list[KneeLine])
 
 
 class Full(Exception):
-    """As many studies wait as may."""
+    """The limit of waiting studies is reached."""
 
 
 class Store:

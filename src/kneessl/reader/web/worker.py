@@ -17,12 +17,12 @@ from kneessl.reader.web.schema import FindingLine, KneeLine
 from kneessl.reader.web.store import Store
 from kneessl.sources.dicom.series import Knee
 
-UNFORESEEN = "The study could not be read, by a fault of kneessl itself; its log names the place."
+UNFORESEEN = "The study could not be answered because of a fault in kneessl; its log names the place."
 _SWEEP_SECONDS = 30.0
 
 
 class Engine(Protocol):
-    """What answers: `reader.assess.Assessor`."""
+    """Answers studies, as `kneessl.reader.answer.assess.Assessor` does."""
 
     facts: ModelFacts
 
@@ -48,7 +48,7 @@ class Worker:
         self._thread = Thread(target=self._run, name="kneessl-worker", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -79,7 +79,7 @@ class Worker:
         try:
             self.store.publish(study, self._write_answers(study))
         except UserError as error:
-            self.store.fail(study, sentence(without(str(error), self.store.root)))
+            self.store.fail(study, sentence(without_folder(str(error), self.store.root)))
         except Exception as error:
             log_fault(f"study {study}", error)
             self.store.fail(study, UNFORESEEN)
@@ -137,6 +137,6 @@ def knee_line(number: int, assessment: Assessment) -> KneeLine:
     return KneeLine(knee=number, side=assessment.laterality, findings=findings)
 
 
-def without(text: str, folder: Path) -> str:
-    """A sentence that names no folder of the server."""
+def without_folder(text: str, folder: Path) -> str:
+    """Remove a folder of the server from a message to its user."""
     return text.replace(f"{folder}/", "").replace(str(folder), "the upload")

@@ -1,4 +1,4 @@
-"""What `kneessl localise` finds, exam by exam: what its measures are summed up from, and its pictures drawn of."""
+"""What `kneessl localise` measures, by plane, task and exam."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from kneessl.views.preprocess import central
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a model makes of one exam that has the finding on at least one slice of the plane."""
+class ExamMeasurement:
+    """The measures of one exam that has the finding on at least one slice of the plane."""
 
     exam: str
     kinds: tuple[str, ...]
-    """Of its lesions of the finding."""
+    """Kinds of its lesions of the finding."""
     area: float
-    """Of the largest box; in mm^2, or in pixels where the folder does not know millimetres."""
+    """Area of the largest box; in mm^2, or in pixels where the folder does not know millimetres."""
     logit: float
     """Without test-time shifts."""
     point: Point
@@ -29,24 +29,24 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One task in one plane."""
+class PlaneMeasurement:
+    """The measures of one task in one plane."""
 
     plane: Plane
     task: str
     exact: bool
-    """Exact class activation, or Grad-CAM."""
+    """Whether the maps are exact class activations; otherwise they are Grad-CAM's."""
     margin: int
-    """Of `near_box`, in pixels: one cell of the network's map."""
-    found: list[Found]
+    """Margin of `Outcomes.near_box`, in pixels: one cell of the network's map."""
+    exams: list[ExamMeasurement]
 
 
-def has(box: LesionBox, task: str) -> bool:
-    """Whether a lesion answers a task: a tear is abnormal too."""
+def matches_task(box: LesionBox, task: str) -> bool:
+    """Whether a lesion makes an exam positive for a task: any lesion does for `abnormal`."""
     return task in ("abnormal", box.finding)
 
 
 def region_of(model: PlaneModel, slices: int) -> Region:
-    """What a model looks at of a series."""
+    """The part of a series that a model's preprocessing keeps: slices, rows and columns."""
     side = central(SIDE, model.preprocessing.field)
     return model.preprocessing.middle(slices), side, side

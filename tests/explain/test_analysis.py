@@ -6,8 +6,8 @@ import torch
 
 from kneessl.classifier.classifier import build_classifier
 from kneessl.classifier.heads import HEADS
+from kneessl.explain.analysis import analyse_series
 from kneessl.explain.explain import explain
-from kneessl.explain.reading import read_series
 from kneessl.model.model import PlaneModel
 from kneessl.model.predict import SHIFTS, series_logits, whole_clip
 from kneessl.nets.sslm import SSLMEncoder
@@ -49,7 +49,7 @@ def passes(monkeypatch):
 )
 def test_one_pass_says_the_same_as_each_way_of_asking(series, passes, network, head, tta):
     model = made(network, head, tta)
-    found = read_series(model, series)
+    found = analyse_series(model, series)
     assert passes == [False] * (len(SHIFTS) if tta else 1), "no gradient through the encoder, no pass too many"
     logits = series_logits(model, series)
     assert found.logits.dtype == np.float64
@@ -67,7 +67,7 @@ def test_one_pass_says_the_same_as_each_way_of_asking(series, passes, network, h
 @pytest.mark.parametrize("network", CHANNELS)
 def test_features_are_the_mean_of_the_kept_slices_maps_and_do_not_shift(series, network):
     model = made(network)
-    features = read_series(model, series).features
+    features = analyse_series(model, series).features
     assert (features.shape, features.dtype) == ((CHANNELS[network],), np.float64)
     clip, _ = whole_clip(model, series)
     assert clip.shape[1] == 5
@@ -75,11 +75,11 @@ def test_features_are_the_mean_of_the_kept_slices_maps_and_do_not_shift(series, 
         maps = model.classifier.encoder.maps(clip[0, :, None]).double().numpy()
     np.testing.assert_allclose(features, maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
     assert np.ptp(features) > 0
-    assert np.array_equal(read_series(replace(model, tta=True), series).features, features)
+    assert np.array_equal(analyse_series(replace(model, tta=True), series).features, features)
 
 
 def test_reading_leaves_no_gradients_behind(series):
     model = made(head="transformer")
-    first, again = read_series(model, series), read_series(model, series)
+    first, again = analyse_series(model, series), analyse_series(model, series)
     assert np.array_equal(first.logits, again.logits)
     assert all(p.grad is None for p in model.classifier.parameters())
