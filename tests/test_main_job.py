@@ -9,13 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from helpers.command_line import kneessl
-from safetensors.torch import load_file
 
 from kneessl.exams.folder import write_labels, write_series
-from kneessl.finetuning.finetune import finetune
-from kneessl.training.callbacks import StopAsked, StopBetweenBatches
 
 QUICK = ("--preset", "quick", "--size", 48, "--slices", 4, "--precision", "float32")
 
@@ -127,21 +123,3 @@ def test_a_model_that_travels_alone_is_evaluated_all_the_same(runs, knees, tmp_p
         shutil.copy(runs / "from-nothing" / name, tmp_path / "model" / name)
     kneessl("evaluate", tmp_path / "model", knees)
     assert (tmp_path / "model" / "report.html").is_file()
-
-
-def test_fine_tuning_resumes_to_the_same_model(knees, tmp_path):
-    settings = {"task": "acl", "slices": 2, "size": 32, "epochs": 3, "batch": 4, "precision": "float32"}
-    finetune(knees, out=tmp_path / "whole", **settings)
-
-    def stop_in_third_epoch(self, trainer, *_):
-        if trainer.current_epoch == 2:
-            self.asked = True
-            raise StopAsked
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StopBetweenBatches, "on_train_batch_start", stop_in_third_epoch)
-        with pytest.raises(KeyboardInterrupt):
-            finetune(knees, out=tmp_path / "broken", **settings)
-    finetune(knees, out=tmp_path / "broken", **settings, resume=True)
-    whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
-    assert all(torch.equal(whole[name], broken[name]) for name in whole)

@@ -135,7 +135,7 @@ def test_a_model_says_whether_it_was_trained_on_a_phantom(runs, knees, tmp_path)
     assert "Those knees are a synthetic phantom: what this model says of a patient's knee means nothing." in card
 
 
-@pytest.mark.parametrize("network", ["mrnet_alexnet", "mrnet_resnet18", "sslm"])  # resnet18: test_main_job
+@pytest.mark.parametrize("network", ["mrnet_alexnet", "mrnet_resnet18", "sslm"])  # resnet18: test_resume
 def test_training_resumes_to_the_same_model(train, tmp_path, monkeypatch, network):
     # Never better than before, and no patience: the plateau cuts the rate after every epoch.
     eager = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, threshold=1e9)

@@ -64,10 +64,10 @@ def test_each_stage_learns_more_slowly_than_the_one_behind_it_and_nothing_is_lef
         layer_groups(build_classifier("mrnet_alexnet", None, 1, {}), 0.1, 0.5)
 
 
-def module(labels, **changes):
+def module(labels, classifier=None, **changes):
     recipe = replace(RECIPES["resnet18"], **changes)
     torch.manual_seed(0)
-    classifier = build_classifier("resnet18", None, labels.shape[1], {})
+    classifier = classifier or build_classifier("resnet18", None, labels.shape[1], {})
     return FineTuning(classifier, labels, BinaryLoss(labels, recipe), Preprocessing(32), recipe, None, seed=5)
 
 
@@ -104,7 +104,9 @@ def test_frozen_batch_norm_keeps_its_statistics_and_others_move():
 
 
 def test_the_average_of_the_weights_follows_its_formula_and_is_the_result():
-    tuning = module(np.array([[0], [1]]), ema=0.75)
+    trunk = nn.ModuleDict({"conv1": nn.Conv2d(1, 3, 3), "bn1": nn.BatchNorm2d(3)})
+    small = nn.ModuleDict({"encoder": nn.ModuleDict({"trunk": trunk}), "head": nn.Linear(3, 1)})
+    tuning = module(np.array([[0], [1]]), small, ema=0.75)
     expected = {k: v.clone() for k, v in tuning.classifier.named_parameters()}
     for step in range(1, 60):
         tuning._trainer = SimpleNamespace(global_step=step)

@@ -39,6 +39,7 @@ SLOW: dict[str, set[str]] = {
         "test_sslm_is_what_an_sslm_run_is_for_and_its_encoder_stays_as_it_was",
         "train",
     },
+    "finetuning/test_resume.py": {"test_fine_tuning_resumes_to_the_same_model"},
     "methods/test_registry.py": {"test_every_method_trains_by_the_same_loop_into_the_same_run_folder"},
     "model/test_locked.py": {"models"},
     "phantom/test_phantom.py": {"test_same_seed_gives_the_same_bytes_with_any_number_of_workers"},
@@ -54,7 +55,6 @@ SLOW: dict[str, set[str]] = {
     "test_main_job.py": {
         "runs",
         "test_a_float_series_is_refused_before_a_run_begins",
-        "test_fine_tuning_resumes_to_the_same_model",
         "test_its_process_ends_in_one_sentence_too",
     },
     "test_rooms.py": {"test_a_training_and_a_process_are_noticed_where_no_mark_is"},
