@@ -6,18 +6,23 @@ import torch
 from kneessl.evaluation.collapse import alpha_req, collapse_warning, effective_rank, feature_std, lidar
 
 
+def warning_of(features: torch.Tensor) -> str | None:
+    rank = effective_rank(features)
+    return collapse_warning(feature_std(features), rank, rank / min(features.shape))
+
+
 def test_features_spread_over_the_sphere():
     features = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0))
     assert feature_std(features) == pytest.approx(1, abs=0.02)
     assert 55 < effective_rank(features) <= 64
-    assert collapse_warning(feature_std(features), effective_rank(features)) is None
+    assert warning_of(features) is None
 
 
 def test_features_that_look_alike():
     features = torch.ones(100, 64) + 0.001 * torch.randn(100, 64, generator=torch.Generator().manual_seed(0))
     assert feature_std(features) < 0.01
     assert effective_rank(features) == pytest.approx(1, abs=0.2)
-    warning = collapse_warning(feature_std(features), effective_rank(features))
+    warning = warning_of(features)
     assert "collapsed" in warning
     assert "--lr" in warning
 
@@ -33,7 +38,7 @@ def test_a_dimensional_collapse_warns_even_where_features_spread():
     line = torch.sign(torch.randn(200, 1, generator=torch.Generator().manual_seed(0))) * torch.ones(200, 16)
     assert feature_std(line) == pytest.approx(1, abs=0.1)
     assert effective_rank(line) == pytest.approx(1, abs=1e-4)
-    assert collapse_warning(feature_std(line), effective_rank(line))
+    assert "lie in few dimensions (effective rank 1.0, 6% of what it could be)" in warning_of(line)
 
 
 def test_lidar_is_the_entropy_of_the_generalised_eigenvalues():

@@ -16,6 +16,7 @@ from kneessl.training.pretrain import pretrain
 SMALL = {
     "byolmed2d": {"hidden": 16, "dim": 8},
     "byol": {"hidden": 16, "dim": 8},
+    "byol_vc": {"hidden": 16, "dim": 8},
     "barlow_twins": {"hidden": 16},
     "jigsaw": {"hidden": 16, "permutations": 20},
     "sslm": {"hidden": 16, "permutations": 20, "width": 2},

@@ -65,7 +65,8 @@ def assert_equal_weights(a: Path, b: Path) -> None:
 
 def test_a_run_folder_holds_what_the_readme_says(unbroken, knees):
     assert len(rows(unbroken)) == 3
-    watch = {"feature_std", "effective_rank", "alignment", "uniformity"}
+    watch = {"feature_std", "effective_rank", "rank_share", "alignment", "uniformity"}
+    watch |= {"encoder_std", "encoder_rank", "encoder_alpha", "encoder_lidar"}
     assert {"epoch", "loss", "lr", "exams_per_s", "seconds"} | watch == set(rows(unbroken)[0])
     record = json.loads((unbroken / "run.json").read_text())
     assert record["exams"] == 12
@@ -266,6 +267,50 @@ def test_a_collapsed_run_says_so_and_what_to_change(knees, tmp_path, capsys, mon
     assert "--lr" in printed.out
     assert float(rows(tmp_path / "run")[-1]["feature_std"]) == 0
     assert "have collapsed" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_projections_in_few_dimensions_are_said_and_what_forbids_it(knees, tmp_path, capsys, monkeypatch):
+    def narrow(self, view1, view2):
+        outcome = forward(self, view1, view2)
+        line = torch.sign(torch.randn(len(outcome.embeddings), 1)) * torch.ones(1, 32)
+        return outcome._replace(embeddings=line + 0.001 * torch.randn(len(line), 32))
+
+    forward = BYOL.forward
+    monkeypatch.setattr(BYOL, "forward", narrow)
+    tiny(knees, tmp_path / "run", epochs=1, warmup_epochs=0, batch=12)
+    printed = capsys.readouterr().out
+    assert "the projected features lie in few dimensions" in printed
+    assert "--method byol_vc" in printed
+
+
+def test_two_draws_show_each_view_its_own_slices(knees, tmp_path, monkeypatch):
+    taken = []
+
+    def pair(self, first, second, generator):
+        taken.append((first, second))
+        return make(self, first, second, generator)
+
+    make = ViewMaker.pair
+    monkeypatch.setattr(ViewMaker, "pair", pair)
+    tiny(knees, tmp_path / "run", epochs=1, warmup_epochs=0, draws=2)
+    assert all(first.shape == second.shape == (4, 2, 256, 256) for first, second in taken)
+    assert any(not torch.equal(first, second) for first, second in taken)
+    tiny(knees, tmp_path / "one", epochs=1, warmup_epochs=0)
+    assert torch.equal(*taken[-1]), "by default both views are of the same slices"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"draws": 3}, "draws is 3; it must be 1"),
+        ({"draws": 2, "method": "jigsaw", "settings": None}, "method jigsaw does not learn from two views"),
+        ({"draws": 2, "slices": 12}, "exam 0000 has 12 sagittal slices to draw 12 from"),
+    ],
+)
+def test_draws_that_cannot_be_are_refused_before_anything_runs(knees, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny(knees, tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
 
 
 def test_precision_auto_takes_what_the_processor_has():

@@ -47,6 +47,7 @@ def test_probes_are_spread_over_the_training_and_come_last(labelled, tmp_path):
     last = rows(tmp_path / "run")[-1]
     assert last["linear_auc"] > 0.9, "brightness is easy"
     assert last["knn_auc"] > 0.9
+    assert last["untrained_auc"] > 0.9
     assert last["encoder_rank"] >= 1
     assert 0 <= last["alignment"] <= 4
     assert last["uniformity"] <= 0
@@ -65,7 +66,7 @@ def test_probing_changes_nothing_of_the_training(labelled, tmp_path):
 def test_the_valid_split_is_never_read(labelled, tmp_path):
     """There is none here at all, and the probe works."""
     assert not (labelled / "valid").exists()
-    probe = Probe(ExamFolder(labelled), "sagittal", "acl", Preprocessing(32), epochs=1, times=1)
+    probe = Probe(ExamFolder(labelled), "sagittal", "acl", Preprocessing(32), 1, 1, ClipEncoder("max"))
     torch.manual_seed(0)
     figures = probe(ClipEncoder("none"), 1)
     assert figures["linear_auc"] > 0.9
@@ -95,3 +96,16 @@ def test_a_collapsed_run_says_so_in_its_record(labelled, tmp_path, monkeypatch):
     assert [r["collapsed"] for r in records] == [False, True]
     assert all(r["peak_memory_bytes"] > 1e8 for r in records)
     assert all(r["seconds"] > 0 for r in records)
+
+
+def test_features_no_better_than_the_untrained_encoders_are_said(labelled, tmp_path, monkeypatch, capsys):
+    """The first probe is of the trained encoder, the second of the untrained one."""
+    figures = iter([0.55, 0.61, 0.64])
+    monkeypatch.setattr(Probe, "read", lambda self, encoder: (next(figures), 0.5))
+    pretrain(labelled, tmp_path / "run", probe="acl", probes=2, **SHORT)
+    said = "a linear probe on the frozen features has AUC 0.550, and 0.610 on those of the untrained encoder"
+    printed = capsys.readouterr()
+    assert f"epoch 1: {said}" in printed.err
+    assert "warning" not in printed.out, "in the end it was better"
+    assert [row["untrained_auc"] for row in rows(tmp_path / "run")] == [0.61, 0.61]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["collapsed"] is False

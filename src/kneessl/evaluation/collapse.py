@@ -1,11 +1,15 @@
 """Has it collapsed? Figures over features of different exams, and the warning that follows from them."""
 
+import math
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 LEAST_STD = 0.1
-LEAST_RANK = 2.0
+LEAST_RANK_SHARE = 0.1
+"""Of the effective rank in what it could be: docs/results.md, "What a watch without labels foretells"."""
 
 
 def feature_std(features: Tensor) -> float:
@@ -55,15 +59,43 @@ def uniformity(features: Tensor) -> float:
     return float((distances.pow(2).mul(-2).exp().mean()).log())
 
 
-def collapse_warning(std: float, rank: float) -> str | None:
-    """One sentence where the features are all but constant, else None."""
-    if std >= LEAST_STD and rank >= LEAST_RANK:
-        return None
-    return (
-        f"the projected features have collapsed (standard deviation {std:.3f} of 1, effective rank {rank:.1f}): "
-        "all exams look alike to the encoder, so do not use it; "
-        "train again with a smaller --lr, larger --batch, or --tau nearer to 1"
-    )
+def collapse_warning(std: float, rank: float, share: float) -> str | None:
+    """One sentence where projections are all but constant or lie in few dimensions, else None.
+
+    Args:
+        std: Their `feature_std`.
+        rank: Their `effective_rank`.
+        share: Of that rank in the most that it could be, the number of rows or of dimensions.
+    """
+    if std < LEAST_STD:
+        return (
+            f"the projected features have collapsed (standard deviation {std:.3f} of 1, effective rank {rank:.1f}): "
+            "all exams look alike to the encoder, so do not use it; train again with a smaller --lr or a larger --batch"
+        )
+    if share < LEAST_RANK_SHARE:
+        return (
+            f"the projected features lie in few dimensions (effective rank {rank:.1f}, {share:.0%} of what it could "
+            "be): such encoders read little better than random weights on phantoms, and fine-tuned worse; train "
+            "again with --method byol_vc or vicreg, whose losses forbid it"
+        )
+    return None
+
+
+def watch_warnings(facts: Mapping[str, float]) -> list[str]:
+    """What to say of an epoch's figures: collapse, or features that read no better than the untrained encoder's.
+
+    Args:
+        facts: A line of `metrics.csv`.
+    """
+    warnings = [collapse_warning(facts["feature_std"], facts["effective_rank"], facts["rank_share"])]
+    linear, untrained = (facts.get(name, math.nan) for name in ("linear_auc", "untrained_auc"))
+    if linear <= untrained:
+        warnings.append(
+            f"a linear probe on the frozen features has AUC {linear:.3f}, and {untrained:.3f} on those of the "
+            "untrained encoder: nothing that helps this finding has been learnt yet; train longer, look closer "
+            "(--field, --depth), or take another --method"
+        )
+    return [warning for warning in warnings if warning]
 
 
 def lidar(views: Tensor, within_floor: float = 1e-4) -> float:
@@ -97,12 +129,17 @@ def alpha_req(features: Tensor) -> float:
     squares to the logarithms of the 4th to the 100th eigenvalue; in float64.
 
     Args:
-        features: float `(N, dim)`, both at least 8.
+        features: float `(N, dim)`.
+
+    Returns:
+        NaN where fewer than 5 eigenvalues differ from 0.
     """
     features = features.double()
     spectrum = torch.linalg.svdvals(features - features.mean(0)).square()
     spectrum = spectrum[: min(len(features) - 1, 100)]
     spectrum = spectrum[spectrum > 1e-12 * spectrum[0]][3:]
+    if len(spectrum) < 2:
+        return math.nan
     number = torch.arange(4, len(spectrum) + 4, dtype=spectrum.dtype, device=spectrum.device).log()
     number = number - number.mean()
     return -float((number * spectrum.log()).sum() / number.square().sum())

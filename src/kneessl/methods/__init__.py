@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from kneessl.errors import UserError
 from kneessl.methods.barlow_twins import BarlowTwins
 from kneessl.methods.byol import BYOL
+from kneessl.methods.byol_vc import BYOLVC
 from kneessl.methods.dino import DINO
 from kneessl.methods.jigsaw import Jigsaw
 from kneessl.methods.manna2022 import Manna2022
@@ -97,6 +98,7 @@ SINGLE: tuple[Pool, ...] = ("none",)
 
 METHODS: dict[str, MethodSpec] = {
     "byolmed2d": MethodSpec(BYOL, pools=("max", "mean", "none")),
+    "byol_vc": MethodSpec(BYOLVC, pools=("max", "mean", "none")),
     "byol": MethodSpec(BYOL),
     "simclr": MethodSpec(SimCLR),
     "moco_v1": MethodSpec(MoCo, defaults={"temperature": 0.07, "mlp": False}),

@@ -70,7 +70,7 @@ class Method(nn.Module):
 
         Every draw comes from `generator` (on the CPU), so that a step depends on seed, epoch and batch alone.
         """
-        return make(clips, make.first, generator), make(clips, make.second, generator)
+        return make.pair(clips, clips, generator)
 
     def after_step(self, progress: float) -> None:
         """Follow up on an optimiser step; `progress` is the share of training done, from 0 to 1."""

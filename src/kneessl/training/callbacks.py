@@ -77,7 +77,8 @@ class EpochLog(Callback):
         if not trainer.is_global_zero:
             return
         with replacing(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
+            columns = list(dict.fromkeys(name for row in self.rows for name in row))  # older versions logged fewer
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from kneessl.errors import UserError
-from kneessl.evaluation.collapse import collapse_warning
+from kneessl.evaluation.collapse import watch_warnings
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.exams.summary import data_note, data_rows
 from kneessl.methods import METHODS, MethodName, MethodSettings, make_method, settings_help
@@ -40,6 +40,7 @@ class PretrainSettings(Settings):
         method: How to learn.
         plane: The plane to learn from.
         slices: Slices in a clip.
+        draws: 1 shows both views the same slices of an exam, 2 draws slices for each view.
         size: Side of a view in pixels.
         field: Share of a slice's side that is looked at, about its centre; 1 is the whole field of view.
         depth: Share of a series' slices that is looked at, about its middle; 1 is all of them.
@@ -69,6 +70,7 @@ class PretrainSettings(Settings):
     method: MethodName = "byolmed2d"
     plane: Plane = "sagittal"
     slices: int = 16
+    draws: int = 1
     size: int = 224
     field: float = 1.0
     depth: float = 1.0
@@ -96,6 +98,10 @@ class PretrainSettings(Settings):
 
     def __post_init__(self) -> None:
         require_positive(vars(self), "slices", "epochs", "batch", "accumulate", "probes")
+        if self.draws not in (1, 2):
+            raise UserError(f"draws is {self.draws}; it must be 1, the same slices for both views, or 2, each its own")
+        if self.draws == 2 and not METHODS[self.method].two_views:
+            raise UserError(f"method {self.method} does not learn from two views, so leave draws at 1")
         require_not_negative(vars(self), "seed")
         _ = self.preprocessing, self.optimization  # which check what is theirs
 
@@ -139,9 +145,9 @@ def pretrain(settings: PretrainSettings) -> None:
         processes=processes,
     )  # fmt: skip
     if processes.first:
-        warning = collapse_warning(rows[-1]["feature_std"], rows[-1]["effective_rank"])
-        record(training, rows, warning)
-        report(training, rows, warning)
+        warnings = watch_warnings(rows[-1])
+        record(training, rows, warnings)
+        report(training, rows, warnings)
 
 
 class UnlabelledTraining:
@@ -165,26 +171,48 @@ class UnlabelledTraining:
             )
         settings.processes.require(settings.batch)
         folder.require_readable("train", settings.plane, self.exams)
+        if settings.draws == 2:
+            self.require_slices_for_two_draws()
         samples = len(self.exams) * (settings.slices if settings.by_slice else 1)
         self.method_settings: MethodSettings = METHODS[settings.method].adapt(
             settings.settings or {}, samples, settings.processes.total
         )
 
+    def require_slices_for_two_draws(self) -> None:
+        """Raise a user error for the first exam of which two draws would be the same slices."""
+        wanted = self.settings
+        for exam in self.exams:
+            total = len(self.folder.series("train", wanted.plane, exam))
+            kept = wanted.preprocessing.middle(total)
+            if kept.stop - kept.start <= wanted.slices:
+                raise UserError(
+                    f"draws is 2, and exam {exam} has {kept.stop - kept.start} {wanted.plane} slices to draw "
+                    f"{wanted.slices} from, so that both views would see the same; lower slices, or leave draws at 1"
+                )
+
     def module(self) -> Pretraining:
         """The method, with weights from the seed or a file, ready to be trained."""
         wanted, probe = self.settings, None
-        if wanted.probe:
-            probe = Probe(self.folder, wanted.plane, wanted.probe, wanted.preprocessing, wanted.epochs, wanted.probes)
         torch.manual_seed(wanted.seed)
         with nullcontext() if wanted.processes.first else redirect_stdout(None):  # one says which weights were taken
             method = make_method(wanted.method, wanted.pool, self.method_settings, wanted.weights)
+        if wanted.probe:
+            probe = Probe(
+                self.folder, wanted.plane, wanted.probe, wanted.preprocessing, wanted.epochs, wanted.probes,
+                method.encoder,
+            )  # fmt: skip
         views = ViewMaker(wanted.preprocessing, wanted.view1, wanted.view2)
-        return Pretraining(method, views, wanted.by_slice, wanted.optimization, wanted.seed, wanted.out, probe)
+        return Pretraining(
+            method, views, wanted.by_slice, wanted.optimization, wanted.seed, wanted.out, probe, wanted.draws
+        )
 
     def loader(self) -> torch.utils.data.DataLoader:
         """This process's share of every batch of clips."""
         wanted = self.settings
-        clips = Clips(self.folder, "train", wanted.plane, self.exams, wanted.slices, wanted.seed, wanted.preprocessing)
+        clips = Clips(
+            self.folder, "train", wanted.plane, self.exams, wanted.slices, wanted.seed, wanted.preprocessing,
+            wanted.draws,
+        )  # fmt: skip
         return clip_loader(
             clips, range(len(self.exams)), wanted.batch, drop_last=True, processes=wanted.processes.total
         )
@@ -195,24 +223,24 @@ class UnlabelledTraining:
         return data_hash(self.folder, "train", self.settings.plane, self.exams)
 
 
-def record(training: UnlabelledTraining, rows: list[dict[str, float]], warning: str | None) -> None:
+def record(training: UnlabelledTraining, rows: list[dict[str, float]], warnings: list[str]) -> None:
     """Write `run.json`.
 
     Args:
         training: What was trained.
         rows: The lines of `metrics.csv`.
-        warning: Of collapse, if there is one.
+        warnings: What the watch says of the last epoch.
     """
     settings, spec = training.settings, METHODS[training.settings.method]
     write_record(
         settings.out, settings.preprocessing, rows, kind="pretrain", method=settings.method, network=spec.network,
         plane=settings.plane, settings=spec.settings() | dict(training.method_settings), seed=settings.seed,
         epochs=settings.epochs, lr=settings.optimization.lr, exams=len(training.exams),
-        data_sha256=training.data_sha256, collapsed=warning is not None, processes=settings.processes.total,
+        data_sha256=training.data_sha256, collapsed=bool(warnings), processes=settings.processes.total,
     )  # fmt: skip
 
 
-def report(training: UnlabelledTraining, rows: list[dict[str, float]], warning: str | None) -> None:
+def report(training: UnlabelledTraining, rows: list[dict[str, float]], warnings: list[str]) -> None:
     """Write `report.html`, and say where everything is; for the arguments see `record`."""
     from kneessl.report.page import PageHead  # these import matplotlib, for which no first step need wait
     from kneessl.report.run_page import write_run_page
@@ -230,7 +258,7 @@ def report(training: UnlabelledTraining, rows: list[dict[str, float]], warning: 
                 f"standard deviation {rows[-1]['feature_std']:.2f} of 1 "
                 f"and effective rank {rows[-1]['effective_rank']:.1f}."
             ),
-            warnings=[warning] if warning else [],
+            warnings=warnings,
             data_note=data_note(folder),
             facts=[("method", method), ("plane", plane), ("exams", str(len(exams))), ("seed", str(settings.seed))],
             settings={"pre-training": plain({**settings.asked(), "lr": settings.optimization.lr})},
@@ -243,6 +271,6 @@ def report(training: UnlabelledTraining, rows: list[dict[str, float]], warning: 
             for exam in exams[:2]
         ],
     )
-    if warning:
+    for warning in warnings:
         print(f"warning: {warning}")
     print(f"encoder: {out / 'encoder.safetensors'}\nreport:  {out / 'report.html'}")

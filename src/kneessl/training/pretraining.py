@@ -10,17 +10,14 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from tqdm import tqdm
 
-from kneessl.distributed import gather, global_rows
-from kneessl.evaluation.collapse import alignment, collapse_warning, effective_rank, feature_std, uniformity
+from kneessl.evaluation.collapse import watch_warnings
 from kneessl.methods import Method
 from kneessl.nets.encoder import save_weights
+from kneessl.training.collapse_watch import CollapseWatch
 from kneessl.training.fit import seeded
 from kneessl.training.optimizers import Optimization, make_optimizer, warmup_cosine
 from kneessl.training.probing import Probe
 from kneessl.views.inputs import ViewMaker
-
-WATCHED = 1024
-"""Projections kept for the collapse watch: the last ones of an epoch."""
 
 
 class Pretraining(L.LightningModule):
@@ -34,6 +31,7 @@ class Pretraining(L.LightningModule):
         seed: Of every draw.
         out: Run folder; the encoder is saved there beside every checkpoint.
         probe: Reads the encoder's frozen features after some epochs.
+        draws: 2 where clips hold two draws of slices, one for each view.
     """
 
     def __init__(
@@ -45,13 +43,14 @@ class Pretraining(L.LightningModule):
         seed: int,
         out: Path,
         probe: Probe | None = None,
+        draws: int = 1,
     ) -> None:
         super().__init__()
         self.method = method
-        self.make_view, self.by_slice = make_view, by_slice
+        self.make_view, self.by_slice, self.draws = make_view, by_slice, draws
         self.optimization = optimization
         self.seed, self.out, self.probe = seed, out, probe
-        self.watched: list[tuple[Tensor, Tensor | None]] = []
+        self.watch = CollapseWatch(method.encoder)
         self.warned = False
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -60,20 +59,21 @@ class Pretraining(L.LightningModule):
 
     def prepare(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, ...]:
         """Clips -> what the method takes, such as two views; they depend on seed, epoch and batch alone."""
-        clips, _, _ = batch
+        slices, _, _ = batch
+        draws = slices.chunk(self.draws, 1)
         if self.by_slice:  # without pooling, a slice is a clip of one
-            clips = clips.flatten(0, 1)[:, None]
+            draws = tuple(draw.flatten(0, 1)[:, None] for draw in draws)
         generator = seeded(self.seed, self.current_epoch, batch_idx)
-        with torch.autocast(clips.device.type, enabled=False):
-            return self.method.inputs(clips, self.make_view, generator)
+        with torch.autocast(slices.device.type, enabled=False):
+            if len(draws) == 2:
+                return self.make_view.pair(*draws, generator)
+            return self.method.inputs(draws[0], self.make_view, generator)
 
     def loss(self, *inputs: Tensor) -> Tensor:
         """The method's, of what `prepare` made; its embeddings are kept for the collapse watch."""
-        loss, embeddings, partners = self.method(*inputs)
-        self.watched.append((embeddings, partners))
-        if sum(global_rows(len(e)) for e, _ in self.watched[1:]) >= WATCHED:
-            self.watched.pop(0)
-        return loss
+        outcome = self.method(*inputs)
+        self.watch.keep(outcome)
+        return outcome.loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """After a real optimiser step, never after a mere micro-batch, the method follows up."""
@@ -93,23 +93,15 @@ class Pretraining(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def epoch_facts(self) -> dict[str, float]:
-        """Collapse watch over the epoch's last embeddings, of all processes; the first one probes, where asked to."""
-        features = gather(torch.cat([e for e, _ in self.watched]).float())
-        partners = [p for _, p in self.watched if p is not None]
-        self.watched = []
-        facts = {
-            "feature_std": feature_std(features),
-            "effective_rank": effective_rank(features),
-            "uniformity": uniformity(features),
-        }
-        if partners:
-            facts["alignment"] = alignment(features, gather(torch.cat(partners)))
+        """The collapse watch's figures; the first process probes, where asked to."""
+        facts = self.watch.facts()
         if self.probe is not None and self.trainer.is_global_zero:
             facts |= self.probe(self.method.encoder, self.current_epoch + 1)
-        warning = collapse_warning(facts["feature_std"], facts["effective_rank"])
-        if warning and not self.warned and self.trainer.is_global_zero:
-            tqdm.write(f"warning: epoch {self.current_epoch + 1}: {warning}", file=sys.stderr)
-        self.warned = warning is not None
+        warnings = watch_warnings(facts)
+        for warning in warnings:
+            if not self.warned and self.trainer.is_global_zero:
+                tqdm.write(f"warning: epoch {self.current_epoch + 1}: {warning}", file=sys.stderr)
+        self.warned = bool(warnings)
         return facts
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

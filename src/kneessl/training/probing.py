@@ -3,11 +3,9 @@
 from copy import deepcopy
 
 import numpy as np
-import torch
 from torch import nn
 
 from kneessl.evaluation.auc import auc_interval
-from kneessl.evaluation.collapse import effective_rank, feature_std
 from kneessl.evaluation.feature_probe import out_of_fold, require_probe_labels
 from kneessl.exams.folder import ExamFolder
 from kneessl.nets.features import calibrate, exam_features, whole_exams
@@ -27,13 +25,21 @@ class Probe:
         preprocessing: The encoder's.
         epochs: Epochs of the training.
         times: How often to probe over the training; the last time after its last epoch.
+        untrained: The encoder as it starts, which is probed too: what training has to beat.
 
     Raises:
         UserError: the task has no labels, or too few.
     """
 
     def __init__(
-        self, folder: ExamFolder, plane: str, task: str, preprocessing: Preprocessing, epochs: int, times: int
+        self,
+        folder: ExamFolder,
+        plane: str,
+        task: str,
+        preprocessing: Preprocessing,
+        epochs: int,
+        times: int,
+        untrained: nn.Module,
     ) -> None:
         labels = folder.labels("train", task)
         self.folder, self.plane, self.preprocessing = folder, plane, preprocessing
@@ -41,22 +47,25 @@ class Probe:
         self.labels = np.array([labels[exam] for exam in self.exams])
         require_probe_labels(self.labels)
         self.epochs = {round(epochs * k / times) for k in range(1, times + 1)}
+        self.untrained = deepcopy(untrained)
+        self.untrained_auc: float | None = None
 
     def __call__(self, encoder: nn.Module, epoch: int) -> dict[str, float]:
         """Figures after `epoch` (counted from 1): NaN where it is not one of those to probe after."""
         if epoch not in self.epochs:
-            return dict.fromkeys(("encoder_std", "encoder_rank", "linear_auc", "knn_auc"), float("nan"))
+            return dict.fromkeys(("linear_auc", "knn_auc", "untrained_auc"), float("nan"))
+        linear, neighbours = self.read(encoder)
+        if self.untrained_auc is None:
+            self.untrained_auc = self.read(self.untrained.to(next(encoder.parameters()).device))[0]
+        return {"linear_auc": linear, "knn_auc": neighbours, "untrained_auc": self.untrained_auc}
+
+    def read(self, encoder: nn.Module) -> tuple[float, float]:
+        """AUC of a linear and of a nearest-neighbour probe, out of fold, on frozen features."""
         frozen = alone(deepcopy(encoder))  # one process probes
         frozen.pool = "max"  # type: ignore[assignment]  # as diagnosis pools, whatever it is trained with
         calibrate(frozen, self.folder, self.plane, self.preprocessing)
         device = next(frozen.parameters()).device
         whole = whole_exams(self.folder, "train", self.plane, self.exams, self.preprocessing, device)
         features = exam_features(frozen, whole, len(self.exams))
-        linear, knn = (auc_interval(self.labels, scores).auc for scores in out_of_fold(features, self.labels))
-        tensor = torch.from_numpy(features)
-        return {
-            "encoder_std": feature_std(tensor),
-            "encoder_rank": effective_rank(tensor),
-            "linear_auc": linear,
-            "knn_auc": knn,
-        }
+        linear, neighbours = (auc_interval(self.labels, scores).auc for scores in out_of_fold(features, self.labels))
+        return linear, neighbours

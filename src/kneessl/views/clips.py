@@ -36,8 +36,8 @@ def places(chosen: np.ndarray, total: int) -> torch.Tensor:
 class Clips(Dataset[tuple[torch.Tensor, int, torch.Tensor]]):
     """Clips of `count` slices; indexed by `(epoch, i, k)`, exam i for the k-th time: a draw depends on nothing else.
 
-    Item: uint8 `(count, 256, 256)` of exam `exams[i]`, `i`, and the slices' `places` `(count,)`. Slices come from the
-    part of a series that the preprocessing keeps.
+    Item: uint8 `(draws * count, 256, 256)` of exam `exams[i]`, draw after draw, `i`, and the slices' `places`
+    `(draws * count,)`. Slices come from the part of a series that the preprocessing keeps.
     """
 
     def __init__(
@@ -49,19 +49,21 @@ class Clips(Dataset[tuple[torch.Tensor, int, torch.Tensor]]):
         count: int,
         seed: int,
         preprocessing: Preprocessing,
+        draws: int = 1,
     ) -> None:
         self.folder, self.split, self.plane, self.exams = folder, split, plane, list(exams)
-        self.count, self.seed, self.preprocessing = count, seed, preprocessing
+        self.count, self.seed, self.preprocessing, self.draws = count, seed, preprocessing, draws
 
     def __len__(self) -> int:
         return len(self.exams)
 
     def choose(self, index: tuple[int, int, int], total: int) -> np.ndarray:
-        """Which slices an item has of a series of `total`: int64 `(count,)`."""
+        """Which slices an item has of a series of `total`: int64 `(draws * count,)`."""
         epoch, i, repeat = index
         kept = self.preprocessing.middle(total)
         rng = np.random.default_rng([self.seed, epoch, i, repeat])
-        return kept.start + sample_slices(kept.stop - kept.start, self.count, rng)
+        draws = [sample_slices(kept.stop - kept.start, self.count, rng) for _ in range(self.draws)]
+        return kept.start + np.concatenate(draws)
 
     def __getitem__(self, index: tuple[int, int, int]) -> tuple[torch.Tensor, int, torch.Tensor]:
         _, i, _ = index

@@ -37,3 +37,7 @@ class ViewMaker:
         """
         central = self.preprocessing.crop(clips)
         return self.preprocessing.standardise(augment(central, view, size or self.preprocessing.size, generator))
+
+    def pair(self, first: Tensor, second: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """View T of the first clips and view T' of the second, which may be the same."""
+        return self(first, self.first, generator), self(second, self.second, generator)
