@@ -27,7 +27,7 @@ demo: $(READY) ## the whole way on synthetic knees, in minutes
 test: lint ## lint and every test
 	$(BIN)/python -m pytest
 
-test-quick: $(READY) ## the tests that neither train nor start a process, a browser or an archive: for while one writes
+test-quick: $(READY) ## the tests that neither train nor start a process, a browser or an archive: for while you write
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(READY) ## ruff and mypy: style, format, types
