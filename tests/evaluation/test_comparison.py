@@ -67,7 +67,7 @@ def test_holm_is_the_closed_bonferroni_test(p):
 
 @pytest.mark.parametrize("p", [[0.1, float("nan")], [-0.1], [1.1, 0.2]])
 def test_holm_takes_probabilities_only(p):
-    with pytest.raises(UserError, match="p values lie between 0 and 1"):
+    with pytest.raises(ValueError, match="p values lie between 0 and 1"):
         holm(p)
 
 
@@ -202,9 +202,9 @@ def test_ranked():
 
 
 def test_arms_that_cannot_be_compared():
-    with pytest.raises(UserError, match="byolmed2d, with which to compare, is not among the arms byol, simclr"):
+    with pytest.raises(ValueError, match="byolmed2d, with which to compare, is not among the arms byol, simclr"):
         compare_arms([ARMS[0], ARMS[4]])
-    with pytest.raises(UserError, match="arms must differ in name"):
+    with pytest.raises(ValueError, match="arms must differ in name"):
         compare_arms([ARMS[1], ARMS[1]])
     with pytest.raises(UserError, match="simclr and byolmed2d were evaluated on different exams"):
         compare_arms([ARMS[1], replace(ARMS[4], exams=[*ARMS[4].exams[:-1], "9999"])])

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import roc_auc_score
 
-from kneessl.errors import UserError
 from kneessl.evaluation import auc_interval, compare_auc, holm
 from kneessl.evaluation.labels_needed import isotonic, label_curve, labels_for, weighted_aucs
 
@@ -208,7 +207,7 @@ def test_same_input_same_figures_whatever_the_scale_of_scores():
 
 def test_wrong_arguments():
     scored = arms(random=0.4)
-    with pytest.raises(UserError, match="nothing, with which to compare, is not among the arms random"):
+    with pytest.raises(ValueError, match="nothing, with which to compare, is not among the arms random"):
         label_curve(LABELS, COUNTS, scored, "nothing")
     with pytest.raises(ValueError, match="must rise"):
         label_curve(LABELS, [40, 8, 200], scored, "random")

@@ -165,11 +165,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
         The adjusted p values, in the same order.
 
     Raises:
-        UserError: a p value is not between 0 and 1.
+        ValueError: a p value is not between 0 and 1.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if not ((p >= 0) & (p <= 1)).all():
-        raise UserError(f"p values lie between 0 and 1, but these are {list(p_values)}")
+        raise ValueError(f"p values lie between 0 and 1, but these are {list(p_values)}")
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
@@ -212,13 +212,14 @@ def compare_arms(arms: Sequence[ComparedArm], reference: str = "byolmed2d") -> l
         reference: The arm that the others are compared with. If it has no scores, nothing is compared.
 
     Raises:
-        UserError: two arms bear one name, none is called `reference`, or arms differ in their exams or labels.
+        ValueError: two arms bear one name, or none is called `reference`.
+        UserError: arms differ in their exams or labels.
     """
     names = [arm.name for arm in arms]
     if reference not in names:
-        raise UserError(f"{reference}, with which to compare, is not among the arms {', '.join(names) or '(none)'}")
+        raise ValueError(f"{reference}, with which to compare, is not among the arms {', '.join(names) or '(none)'}")
     if len(set(names)) < len(names):
-        raise UserError(f"arms must differ in name, but they are called {', '.join(names)}")
+        raise ValueError(f"arms must differ in name, but they are called {', '.join(names)}")
     aligned = _aligned([arm for arm in arms if arm.scored])
     labels = aligned[0].labels if aligned else np.empty(0, np.int64)
     fine_tuned = _readout(labels, {a.name: a.fine_tuned for a in aligned if a.fine_tuned is not None}, reference)

@@ -14,7 +14,6 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from kneessl.errors import UserError
 from kneessl.evaluation.auc import LEVEL, checked_labels
 from kneessl.evaluation.comparison import MeanAuc, mean_aucs
 
@@ -87,12 +86,12 @@ def label_curve(
         For each arm, in order, a point for each of `counts`.
 
     Raises:
-        UserError: labels or scores are not as described, or no arm is called `reference`.
-        ValueError: counts do not rise, or an arm has scores for more or fewer numbers of labels.
+        UserError: labels or scores are not as described.
+        ValueError: no arm is called `reference`, counts do not rise, or an arm has scores for more or fewer of them.
     """
     positive = checked_labels(labels)
     if reference not in arms:
-        raise UserError(f"{reference}, with which to compare, is not among the arms {', '.join(arms) or '(none)'}")
+        raise ValueError(f"{reference}, with which to compare, is not among the arms {', '.join(arms) or '(none)'}")
     if list(counts) != sorted(set(counts)) or any(len(cells) != len(counts) for cells in arms.values()):
         raise ValueError(f"counts {list(counts)} must rise, and every arm needs scores for each")
     aucs = _mean_aucs(labels, arms, reference)
