@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.resources import files
 from inspect import Parameter, signature
 from itertools import pairwise
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jsonargparse
 import yaml
@@ -279,18 +279,22 @@ def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
     return parser, function, {p for p, spec in parameters.items() if spec.annotation is bool}
 
 
-def parse_settings(name: str, settings: Mapping[str, object]) -> jsonargparse.Namespace:
+def parse_settings(name: str, settings: Mapping[str, object]) -> Any:
     """Parse settings of a command without running it.
 
     Returns:
-        All of its settings, with the defaults of those not given; required ones are "x".
+        The value that the command takes, or a namespace where it takes arguments: all of its settings, with the
+        defaults of those not given; required ones are "x".
 
     Raises:
         UserError: a setting that the command does not have, or a value that it does not take.
     """
     parser, function, _ = make_parser(name)
-    needed = {p for p, spec in signature(function).parameters.items() if spec.default is Parameter.empty}
-    return parser.parse_object(dict.fromkeys(needed, "x") | dict(settings))
+    parameters = signature(function).parameters
+    needed = {p for p, spec in parameters.items() if spec.default is Parameter.empty}
+    values = parser.instantiate(parser.parse_object(dict.fromkeys(needed, "x") | dict(settings)))
+    kind: type[Settings] | None = getattr(function, "settings", None)
+    return kind(**{p: getattr(values, p) for p in parameters}) if kind else values
 
 
 def run(name: str, words: list[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from kneessl.errors import UserError
 from kneessl.evaluation import auc_interval
 from kneessl.exams.folder import write_labels, write_series
-from kneessl.experiments.compare import Job, collect, compare, epochs_within
+from kneessl.experiments.compare import ComparisonRun, ComparisonSettings, collect_arm, compare, epochs_within
 
 PRETRAIN = {"size": 32, "slices": 2, "batch": 4, "epochs": 2, "warmup_epochs": 0, "precision": "float32"}
 FINETUNE = {"size": 32, "slices": 2, "batch": 4, "epochs": 2, "precision": "float32"}
@@ -145,12 +145,12 @@ def test_an_interrupt_ends_the_arms_too(knees, tmp_path):
         start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     checkpoint = tmp_path / "out" / "runs" / "byolmed2d-seed0" / "encoder" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert checkpoint.exists()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "--resume" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
@@ -165,16 +165,18 @@ def test_a_budget_in_minutes_becomes_epochs(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "epochs", "warmup"), [(30.0, "2", "1"), (60.0, "1", "0"), (3.0, "20", "10")])
 def test_the_warm_up_fits_into_a_budget_in_minutes(tmp_path, seconds, epochs, warmup):
-    (tmp_path / "trial").mkdir()
-    (tmp_path / "trial" / "run.json").write_text(json.dumps({"seconds": seconds}))
-    job = Job("simclr", 0, tmp_path, tmp_path, "acl", "sagittal", {"warmup_epochs": 15}, {}, 1.0)
-    trial, pretrain, *_ = job.commands()
+    wanted = ComparisonSettings(tmp_path, "acl", tmp_path, minutes=1.0, pretrain={"warmup_epochs": 15})
+    run = ComparisonRun(wanted, "simclr", 0)
+    (run.folder / "trial").mkdir(parents=True)
+    (run.folder / "trial" / "run.json").write_text(json.dumps({"seconds": seconds}))
+    trial, pretrain, *_ = run.commands()
     assert trial[trial.index("--epochs") + 1] == "1"
     assert pretrain[pretrain.index("--epochs") + 1 :][:3] == [epochs, "--warmup_epochs", warmup]
 
 
 def test_an_arm_of_which_every_seed_failed_has_no_scores(tmp_path):
-    job = Job("simclr", 0, tmp_path, tmp_path, "acl", "sagittal", {}, {}, None)
-    (tmp_path / "failure.txt").write_text("no luck")
-    arm = collect("simclr", [job])
+    run = ComparisonRun(ComparisonSettings(tmp_path, "acl", tmp_path), "simclr", 0)
+    run.folder.mkdir(parents=True)
+    (run.folder / "failure.txt").write_text("no luck")
+    arm = collect_arm("simclr", [run])
     assert (arm.failures, arm.fine_tuned, arm.frozen, arm.seconds) == (["no luck"], None, None, [])

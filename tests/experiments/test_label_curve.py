@@ -47,7 +47,7 @@ def encoder(tmp_path_factory):
 def run(knees: Path, encoder: Path, out: Path, **changes) -> None:
     settings = {"from_run": encoder, "fractions": [0.25, 1.0], "seeds": 1, "finetune": FINETUNE, "jobs": 2}
     with pytest.MonkeyPatch.context() as patch, without_reports():
-        patch.setattr("kneessl.experiments.label_curve.run_all", in_this_process)
+        patch.setattr("kneessl.experiments.experiment.run_all", in_this_process)
         run_label_curve(knees, "acl", out, **(settings | changes))
 
 

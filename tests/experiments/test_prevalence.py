@@ -12,15 +12,8 @@ from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.exams.check import inspect
 from kneessl.exams.folder import ExamFolder, write_labels, write_series
-from kneessl.experiments.prevalence import (
-    BALANCES,
-    Draw,
-    FineTuning,
-    PreTraining,
-    choose_exams,
-    run_prevalence,
-    training_counts,
-)
+from kneessl.experiments.prevalence import BALANCES, choose_exams, run_prevalence, training_counts
+from kneessl.experiments.prevalence_runs import PrevalenceFineTuning, PrevalencePretraining, TrainingSet
 from kneessl.nets.weights import read_tensors
 
 PRETRAIN = {
@@ -49,7 +42,7 @@ def run(knees: Path, out: Path, **changes) -> None:
         "prevalences": [0.2, 0.5], "exams": 20, "seeds": 1, "pretrain": PRETRAIN, "finetune": FINETUNE, "jobs": 2
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, without_reports():
-        patch.setattr("kneessl.experiments.prevalence.run_all", in_this_process)
+        patch.setattr("kneessl.experiments.experiment.run_all", in_this_process)
         patch.setattr("kneessl.experiments.prevalence.BALANCES", ("oversample",))
         run_prevalence(knees, "acl", out, **(settings | changes))
 
@@ -220,7 +213,7 @@ def pretended(fails):
 def test_every_cell_is_put_where_it_belongs_and_failures_leave_gaps(knees, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     gone = {"50-percent-seed1-encoder", "10-percent-seed0-supervised-none", "10-percent-seed1-supervised-none"}
-    monkeypatch.setattr("kneessl.experiments.prevalence.run_all", pretended(gone.__contains__))
+    monkeypatch.setattr("kneessl.experiments.experiment.run_all", pretended(gone.__contains__))
     run_prevalence(knees, "acl", out, prevalences=[0.1, 0.5, 0.2], exams=20, seeds=2)
     rows = table(out)
     assert len(rows) == 2 * 3 * 3 * 2
@@ -246,37 +239,37 @@ def test_every_cell_is_put_where_it_belongs_and_failures_leave_gaps(knees, tmp_p
 
 
 def test_where_everything_fails_the_reason_is_told(knees, tmp_path, monkeypatch):
-    monkeypatch.setattr("kneessl.experiments.prevalence.run_all", pretended(lambda _: True))
+    monkeypatch.setattr("kneessl.experiments.experiment.run_all", pretended(lambda _: True))
     with pytest.raises(UserError, match="every training failed; the first one because: told to"):
         run_prevalence(knees, "acl", tmp_path / "out", prevalences=[0.5, 0.2], exams=20)
 
 
 def test_the_commands_of_all_trainings(tmp_path):
-    draw = Draw(tmp_path, 0.184, 2, "acl", "coronal")
+    exams = TrainingSet(tmp_path, 0.184, 2, "acl", "coronal")
     half = tmp_path / "exams" / "50-percent-seed2"
-    pretrain, read, evaluate = PreTraining(draw, "simclr").commands()
-    assert pretrain[:4] == ["pretrain", str(draw.exams), "--method", "simclr"]
-    assert draw.exams == tmp_path / "exams" / "18.4-percent-seed2"
+    pretrain, read, evaluate = PrevalencePretraining(exams, "simclr").commands()
+    assert pretrain[:4] == ["pretrain", str(exams.folder), "--method", "simclr"]
+    assert exams.folder == tmp_path / "exams" / "18.4-percent-seed2"
     assert read[:2] == ["finetune", str(half)]
     assert "--frozen" in read
     assert evaluate[:2] == ["evaluate", str(tmp_path / "runs" / "18.4-percent-seed2-encoder" / "linear")]
-    folders = {PreTraining(draw, "simclr").folder}
+    folders = {PrevalencePretraining(exams, "simclr").folder}
     for balance in BALANCES:
-        tune, read, evaluate = FineTuning(draw, "supervised", balance).commands()
+        tune, read, evaluate = PrevalenceFineTuning(exams, "supervised", balance).commands()
         assert tune[tune.index("--balance") + 1] == balance
         assert "--from" not in tune
         assert read[read.index("--weights") + 1] == str(Path(tune[-1]) / "model.safetensors")
         assert read[1] == str(half)
         assert evaluate[evaluate.index("--against") + 1] == read[read.index("--out") + 1]
         with pytest.raises(UserError, match="pre-training that it starts from failed"):
-            next(FineTuning(draw, "self-supervised", balance).commands())
-        folders |= {FineTuning(draw, arm, balance).folder for arm in ("supervised", "self-supervised")}
+            next(PrevalenceFineTuning(exams, "self-supervised", balance).commands())
+        folders |= {PrevalenceFineTuning(exams, arm, balance).folder for arm in ("supervised", "self-supervised")}
         for words in (tune, read):
             assert words[words.index("--seed") + 1] == "2"
             assert words[words.index("--plane") + 1] == "coronal"
             assert "--resume" in words
     assert len(folders) == 7
-    for job in (PreTraining(draw, "simclr"), FineTuning(draw, "supervised", "none")):
+    for job in (PrevalencePretraining(exams, "simclr"), PrevalenceFineTuning(exams, "supervised", "none")):
         assert pickle.loads(pickle.dumps(job)) == job, "it goes to a process of its own"
 
 

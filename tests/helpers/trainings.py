@@ -36,6 +36,7 @@ def in_this_process(
         run: What is done with a command's words.
     """
     for job in jobs:
+        job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / "failure.txt").unlink(missing_ok=True)
         try:
             for words in [] if done(job) else job.commands():

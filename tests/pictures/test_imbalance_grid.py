@@ -96,7 +96,7 @@ def run(cifar: Path, out: Path, cell=write_cell, **changes) -> list[str]:
     settings = {"images": [80, 100], "ratios": [0.1, 0.5], "seeds": 3}
     runner = Runner(cell)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kneessl.pictures.imbalance_grid.run_all", runner)
+        patch.setattr("kneessl.experiments.experiment.run_all", runner)
         imbalance_grid(cifar, out, **(settings | changes))
     return runner.ran
 

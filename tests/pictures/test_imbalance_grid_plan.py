@@ -7,7 +7,8 @@ from kneessl.errors import UserError
 from kneessl.evaluation.gap import Cell
 from kneessl.evaluation.imbalance import counts_of, long_tail_counts
 from kneessl.experiments.jobs import finished
-from kneessl.pictures.imbalance_grid import Job, plan_cells
+from kneessl.pictures.grid_sets import cross
+from kneessl.pictures.imbalance_grid import GridRun, ImbalanceGridSettings
 
 
 def of_cifar(ratio: float, images: int | None) -> list[int]:
@@ -15,7 +16,7 @@ def of_cifar(ratio: float, images: int | None) -> list[int]:
 
 
 def test_cells_of_cifar_by_default():
-    plan = plan_cells(None, [0.01, 0.1, 1.0], of_cifar)
+    plan = cross(None, [0.01, 0.1, 1.0], of_cifar)
     assert list(plan.counts) == [(12406, 1.0), (12406, 0.1), (12406, 0.01)]
     assert plan.counts[12406, 0.01] == [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     assert plan.counts[12406, 1.0] == [1240] * 10
@@ -23,33 +24,34 @@ def test_cells_of_cifar_by_default():
 
 
 def test_ratio_1_is_always_part_of_it_and_nothing_is_there_twice():
-    assert list(plan_cells([500, 200, 500], [0.1, 0.1], of_cifar).counts) == [
+    assert list(cross([500, 200, 500], [0.1, 0.1], of_cifar).counts) == [
         (200, 1.0), (200, 0.1), (500, 1.0), (500, 0.1)
     ]  # fmt: skip
 
 
 def test_what_cannot_be_is_left_out_and_said():
-    plan = plan_cells([12407, 50000], [0.1, 0.01], of_cifar)
+    plan = cross([12407, 50000], [0.1, 0.01], of_cifar)
     assert list(plan.counts) == [(12407, 1.0), (12407, 0.1), (50000, 1.0)]
     assert len(plan.left_out) == 3
     assert plan.left_out[0].startswith("12,407 images at ratio 0.01 are left out: ")
     assert "at most 12406" in plan.left_out[0]
     with pytest.raises(UserError, match=r"nothing is left of the grid; 50,000 images at ratio 0\.1 are left out"):
-        plan_cells([50000], [0.1], of_cifar)
+        cross([50000], [0.1], of_cifar)
 
 
 def test_the_command_of_a_cell(tmp_path):
-    job = Job(Cell("byol", 120, 0.05), 2, tmp_path / "a", Path("cifar"), tmp_path / "byol.yaml")
-    words = next(job.commands())
+    run = GridRun(ImbalanceGridSettings(Path("cifar"), tmp_path, "byol"), Cell("byol", 120, 0.05), 2)
+    words = next(run.commands())
+    folder = tmp_path / "runs" / "byol-n120-r0.05-seed2" / "run"
     assert words == [
         "imbalance", "cifar", "--config", str(tmp_path / "byol.yaml"), "--method", "byol", "--images", "120", "--ratio",
-        "0.05", "--seed", "2", "--out", str(tmp_path / "a" / "run"), "--resume",
+        "0.05", "--seed", "2", "--out", str(folder), "--resume",
     ]  # fmt: skip
     assert not finished(words)
-    (tmp_path / "a" / "run").mkdir(parents=True)
-    (tmp_path / "a" / "run" / "run.json").write_text("{}")
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
     assert not finished(words), "the encoder is there, its figures are not"
-    (tmp_path / "a" / "run" / "result.json").write_text("{}")
+    (folder / "result.json").write_text("{}")
     assert finished(words)
 
 

@@ -21,8 +21,9 @@ from kneessl import cli
 from kneessl.classifier.classifier import build_classifier
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, ExamFolder, Plane
-from kneessl.experiments.jobs import OWN_OF_FINETUNE, OWN_OF_PRETRAIN, Words, check_settings
+from kneessl.experiments.jobs import Words, check_settings
 from kneessl.files import write_text
+from kneessl.finetuning.settings import FinetuneSettings
 from kneessl.methods import MethodName
 from kneessl.model.model import PlaneModel, load_model
 from kneessl.model.predict import forward_pass, whole_clip
@@ -31,15 +32,14 @@ from kneessl.settings import require_positive
 from kneessl.training.fit import watched
 from kneessl.training.machine import LightningPrecision, Precision, describe_machine, lightning_precision, peak_memory
 from kneessl.training.stopwatch import Clock, Measured, Stopwatch, Timing
-from kneessl.views.preprocess import Preprocessing
 
 Of = Literal["pretrain", "finetune", "predict"]
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices whose product tells how fast the hardware multiplies."""
 ENDLESS = 10**6
 """Epochs: a training that is timed ends when that is done."""
-OWN = {"pretrain": (*OWN_OF_PRETRAIN, "probe"), "finetune": (*OWN_OF_FINETUNE, "folds", "frozen")}
-"""Settings that a timed training is given here."""
+RESERVED = {"pretrain": ("probe",), "finetune": ("folds", "frozen")}
+"""Settings that cannot be timed."""
 
 
 @dataclass(frozen=True)
@@ -112,28 +112,30 @@ def bench(
             planes = untrained(folder, finetune or {})
         else:
             planes = list(load_model(model).planes.values())
-        found = time_prediction(folder, planes, rounds, seconds)
+        result = time_prediction(folder, planes, rounds, seconds)
     elif of == "pretrain":
-        found = time_training(of, data, pretrain or {}, ["--method", method, "--plane", plane], rounds, seconds)
+        result = time_training(of, data, pretrain or {}, ["--method", method, "--plane", plane], rounds, seconds)
     else:
-        found = time_training(of, data, finetune or {}, ["--task", task, "--plane", plane], rounds, seconds)
-    print(js.dumps(asdict(found), indent=2) if json else bench_table(found))
+        result = time_training(of, data, finetune or {}, ["--task", task, "--plane", plane], rounds, seconds)
+    print(js.dumps(asdict(result), indent=2) if json else bench_table(result))
 
 
-def time_training(of: Of, data: Path, settings: Mapping[str, Any], own: Words, rounds: int, seconds: float) -> Bench:
+def time_training(
+    of: Of, data: Path, settings: Mapping[str, Any], options: Words, rounds: int, seconds: float
+) -> Bench:
     """Type the command of a training, and end it once it has been timed.
 
     Raises:
         UserError: a setting is wrong, or whatever the command says.
     """
-    precision: Precision = check_settings(of, settings, OWN[of]).precision
+    precision: Precision = check_settings(of, {**settings, "epochs": ENDLESS}, *RESERVED[of]).precision
     stopwatch = Stopwatch(rounds, seconds)
     with tempfile.TemporaryDirectory() as folder, watched(stopwatch), redirect_stdout(sys.stderr):
         config = Path(folder) / "settings.yaml"
         write_text(config, yaml.safe_dump(dict(settings)))
         out = ["--out", str(Path(folder) / "run")]
         with suppress(Measured):
-            cli.run(of, [str(data), "--config", str(config), *own, "--epochs", str(ENDLESS), *out])
+            cli.run(of, [str(data), "--config", str(config), *options, "--epochs", str(ENDLESS), *out])
     return summary(of, stopwatch.timing, lightning_precision(precision), stopwatch.steps)
 
 
@@ -143,14 +145,13 @@ def untrained(folder: ExamFolder, settings: Mapping[str, Any]) -> list[PlaneMode
     Raises:
         UserError: a setting of fine-tuning is wrong.
     """
-    wanted = check_settings("finetune", settings, OWN["finetune"])
+    wanted: FinetuneSettings = check_settings("finetune", settings, *RESERVED["finetune"])
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    preprocessing = Preprocessing(wanted.size, wanted.field, wanted.depth)
     return [
         PlaneModel(
             build_classifier(wanted.network or "resnet18", wanted.head, 1, {}).to(device).eval(), ("any",), plane,
-            preprocessing, wanted.tta,
+            wanted.preprocessing, wanted.tta,
         )
         for plane in PLANES
         if folder.exams("valid", plane)
@@ -253,28 +254,29 @@ def matrix_rate(clock: Clock, dtype: torch.dtype) -> float:
     return 2 * side**3 / shortest
 
 
-def bench_table(found: Bench) -> str:
+def bench_table(result: Bench) -> str:
     """What was measured, as Markdown."""
-    low, high = found.ratio_range
-    stages = [(name, seconds) for name, seconds in found.stages.items() if seconds]
-    total = found.exams_per_step / found.pipeline_exams_per_s
+    low, high = result.ratio_range
+    stages = [(name, seconds) for name, seconds in result.stages.items() if seconds]
+    total = result.exams_per_step / result.pipeline_exams_per_s
     lines = [
-        f"{found.of}: {found.machine}, {found.precision}; {found.rounds} rounds of {found.steps_per_round} steps of "
-        f"{found.exams_per_step} exams",
+        f"{result.of}: {result.machine}, {result.precision}; {result.rounds} rounds of {result.steps_per_round} steps "
+        f"of {result.exams_per_step} exams",
         "",
         "| | exams/s | views/s |",
         "|---|---|---|",
-        f"| pipeline | {found.pipeline_exams_per_s:.3g} | {found.pipeline_views_per_s:.3g} |",
-        f"| ceiling | {found.ceiling_exams_per_s:.3g} | |",
+        f"| pipeline | {result.pipeline_exams_per_s:.3g} | {result.pipeline_views_per_s:.3g} |",
+        f"| ceiling | {result.ceiling_exams_per_s:.3g} | |",
         "",
-        f"ratio {found.ratio:.3f} (rounds: {low:.3f} to {high:.3f}); peak memory {found.peak_memory_bytes / 2**30:.2f} "
-        f"GiB; {found.flops_per_step / 1e9:.0f} GFLOP a step, {100 * found.matrix_share:.0f} % of the "
-        f"{found.matrix_flops_per_s / 1e9:.0f} GFLOP/s that a matrix product reaches",
+        f"ratio {result.ratio:.3f} (rounds: {low:.3f} to {high:.3f}); peak memory "
+        f"{result.peak_memory_bytes / 2**30:.2f} GiB; {result.flops_per_step / 1e9:.0f} GFLOP a step, "
+        f"{100 * result.matrix_share:.0f} % of the {result.matrix_flops_per_s / 1e9:.0f} GFLOP/s that a matrix product "
+        "reaches",
         "",
         "| stage | ms a step | share |",
         "|---|---|---|",
         *(f"| {name} | {1000 * seconds:.1f} | {100 * seconds / total:.1f} % |" for name, seconds in stages),
     ]
-    if found.epoch_end_s:
-        lines += ["", f"the end of an epoch (log, checkpoint): {found.epoch_end_s:.2f} s"]
+    if result.epoch_end_s:
+        lines += ["", f"the end of an epoch (log, checkpoint): {result.epoch_end_s:.2f} s"]
     return "\n".join(lines)

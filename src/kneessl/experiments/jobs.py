@@ -13,13 +13,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
-import jsonargparse
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -30,10 +31,11 @@ from kneessl.progress import progress
 from kneessl.training.runs import LAST
 
 Words = list[str]
-OWN_OF_PRETRAIN = ("data", "method", "out", "plane", "seed", "devices", "num_nodes", "resume")
-"""Settings of `kneessl pretrain` that a command which runs many trainings gives each of them itself."""
-OWN_OF_FINETUNE = ("data", "task", "out", "plane", "from_run", "seed", "resume")
-"""The same of `kneessl finetune`."""
+SET_BY_EXPERIMENT: Mapping[str, tuple[str, ...]] = {
+    "pretrain": ("data", "method", "out", "plane", "seed", "devices", "num_nodes", "resume"),
+    "finetune": ("data", "task", "out", "plane", "from_run", "seed", "resume"),
+}
+"""Settings of a command that every experiment gives each of its trainings itself."""
 LAST_FILES = {"evaluate": None, "imbalance": "result.json"}
 """What a command writes last; trainings that are not named here, their record."""
 
@@ -43,7 +45,7 @@ class Job(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Its own, and its name is unlike any other job's: `log.txt`, and `failure.txt` where it failed."""
+        """Its own, named unlike that of any other job; holds `log.txt`, and `failure.txt` where the job failed."""
 
     def commands(self) -> Iterator[Words]:
         """The words after `kneessl`; each command is made when the ones before it are done."""
@@ -59,35 +61,63 @@ def failure(job: Job) -> str:
     return (job.folder / "failure.txt").read_text(encoding="utf-8")
 
 
-def predictions(job: Job, task: str) -> list[dict[str, str]]:
-    """The lines of its evaluation's `predictions.csv` for one task: exam, label, and a probability by each model."""
+def failures(jobs: Iterable[Job]) -> list[str]:
+    """A line for each job that failed: which, and why."""
+    return [f"{job.folder.name} failed: {failure(job)}" for job in jobs if not done(job)]
+
+
+def require_one_done(jobs: Sequence[Job]) -> None:
+    """Raise a user error with the first job's reason where every job failed."""
+    if not any(map(done, jobs)):
+        raise UserError(f"every training failed; the first one because: {failure(jobs[0])}")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one evaluation says of the exams of one task."""
+
+    exams: list[str]
+    labels: np.ndarray
+    """int64 `(exams,)`, 0 or 1."""
+    scores: Mapping[str, np.ndarray]
+    """By each model, its probabilities, float64 `(exams,)`."""
+
+
+def predictions(job: Job, task: str) -> Predictions:
+    """Read the lines of one task in `predictions.csv`, which a job's evaluation has left."""
     with (job.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["task"] == task]
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if row["task"] == task]
+    models = (reader.fieldnames or [])[3:]  # after exam, task, label
+    return Predictions(
+        [row["exam"] for row in rows],
+        np.array([int(row["label"]) for row in rows]),
+        {model: np.array([float(row[model]) for row in rows]) for model in models},
+    )
 
 
-def check_settings(command: str, settings: Mapping[str, Any], own: Sequence[str]) -> jsonargparse.Namespace:
+def check_settings(command: str, settings: Mapping[str, Any] | None, *reserved: str) -> Any:
     """Parse a command's settings before anything is trained, so that a misspelt one ends here.
 
     Args:
         command: Such as finetune.
         settings: What was asked for.
-        own: Settings of the command that are not to be asked for, since every job has its own.
+        reserved: Settings that may not be asked for, since the experiment sets them, beside `SET_BY_EXPERIMENT`.
 
     Returns:
-        All settings of the command, as `cli.parse_settings`.
+        As `cli.parse_settings`.
 
     Raises:
-        UserError: a setting that the command does not know or that is in `own`, or a value that it does not take.
+        UserError: a setting that is reserved or that the command does not know, or a value that it does not take.
     """
-    taken = [name for name in own if name in settings]
+    settings = settings or {}
+    taken = [name for name in (*SET_BY_EXPERIMENT.get(command, ()), *reserved) if name in settings]
     if taken:
         raise UserError(f"{command}: {taken[0]} is not to be set here, since every training is given its own")
     try:
-        values = cli.parse_settings(command, settings)
-        cli.make_parser(command)[0].instantiate(values)  # groups of settings that know their own ranges say so
+        return cli.parse_settings(command, settings)
     except UserError as error:
         raise UserError(f"{command}: {error}") from error
-    return values
 
 
 def run_all(jobs: Sequence[Job], at_once: int, title: str) -> None:
@@ -104,6 +134,7 @@ def run_all(jobs: Sequence[Job], at_once: int, title: str) -> None:
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.pop(0)
+                job.folder.mkdir(parents=True, exist_ok=True)
                 (job.folder / "failure.txt").unlink(missing_ok=True)
                 process: BaseProcess = context.Process(target=run_job, args=(job, threads), name=job.folder.name)
                 process.start()

@@ -1,34 +1,35 @@
 """`kneessl label-curve`: what pre-training is worth in labels. AUC against the number of labels, start by start."""
 
 import math
-import shlex
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 import numpy as np
-import yaml
 
 from kneessl.classifier.classifier import NETWORKS, NetworkName
 from kneessl.errors import UserError
 from kneessl.evaluation.feature_probe import enough_to_probe
 from kneessl.evaluation.labels_needed import CurvePoint, Scores, label_curve
 from kneessl.exams.folder import ExamFolder, Plane
-from kneessl.exams.summary import data_note
-from kneessl.experiments.jobs import OWN_OF_FINETUNE, Words, check_settings, done, failure, predictions, run_all
-from kneessl.files import write_text
-from kneessl.finetuning.recipes import OF_RECIPE, Recipe, adapt
+from kneessl.experiments.experiment import (
+    KneeExperimentSettings,
+    carry_out,
+    knee_page_head,
+    published_files,
+    write_settings,
+)
+from kneessl.experiments.jobs import Words, check_settings, done, failures, predictions, require_one_done
+from kneessl.finetuning.recipes import Recipe, adapt
+from kneessl.finetuning.settings import FinetuneSettings, of_recipe
 from kneessl.finetuning.start import chosen_network, read_start, start_classifier
 from kneessl.model.labels import FEWEST as FEWEST_OF_A_CLASS
 from kneessl.model.labels import label_subset, labelled_exams
 from kneessl.report.label_curve_page import write_label_curve_page, write_label_curve_png
 from kneessl.report.label_curve_table import label_curve_table, write_label_curve_csv
-from kneessl.report.page import PageHead
-from kneessl.settings import require_positive
-from kneessl.training.runs import open_run, plain
+from kneessl.settings import require_not_negative, takes
+from kneessl.training.runs import plain
 
 RANDOM = "random"
 """The arm that starts from random weights, with which the others are compared."""
@@ -40,49 +41,8 @@ FEWEST = 2 * FEWEST_OF_A_CLASS
 
 
 @dataclass(frozen=True)
-class Job:
-    """One start, number of labels and seed: its folder, and its commands."""
-
-    arm: str
-    labels: int
-    seed: int
-    folder: Path
-    data: Path
-    task: str
-    plane: Plane
-    start: tuple[str, ...]
-    """The words that name what it starts from."""
-    epochs: int
-
-    def commands(self) -> Iterator[Words]:
-        """Fine-tune, and evaluate on valid."""
-        model, data, seed = str(self.folder / "model"), str(self.data), str(self.seed)
-        settings = ["--config", str(self.folder / "finetune.yaml"), "--epochs", str(self.epochs)]
-        subset = ["--labels", str(self.labels), "--labels_seed", seed, "--seed", seed]
-        tune = ["finetune", data, "--task", self.task, "--plane", self.plane, *self.start, *settings, *subset]
-        yield [*tune, "--out", model, "--resume"]
-        yield ["evaluate", model, data, "--out", str(self.folder)]
-
-
-def run_label_curve(
-    data: Path,
-    task: str,
-    out: Path,
-    plane: Plane = "sagittal",
-    from_run: list[Path] | Path | None = None,
-    weights: Path | None = None,
-    fractions: list[float] | None = None,
-    seeds: int = 3,
-    least_steps: int = 0,
-    finetune: dict[str, Any] | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> None:
-    """Fine-tune from random weights and from pre-trained ones with few labels and with more: how many are saved.
-
-    Every start has the same labels, seeds and settings, and is evaluated on the `valid` exams once. Beside each AUC
-    stands how many labels random weights need for the same, by linear interpolation in the logarithm of labels on their
-    curve, made never-falling; its interval is a bootstrap's over exams and seeds.
+class LabelCurveSettings(KneeExperimentSettings):
+    """What `kneessl label-curve` is asked for.
 
     Args:
         data: Exam folder; trained on `train`, read once on `valid`.
@@ -102,68 +62,180 @@ def run_label_curve(
         jobs: Trainings at the same time, sharing the processor's cores.
         resume: Go on where OUT stopped; what failed is tried again.
     """
-    asked = {k: v for k, v in locals().items() if k not in {"out", "resume", "jobs"}}
-    require_positive({"seeds": seeds, "jobs": jobs}, "seeds", "jobs")
-    if least_steps < 0:
-        raise UserError(f"least_steps is {least_steps}; it must be 0 or more")
-    folder = ExamFolder(data)
-    judged = folder.labels("valid", task)
-    if min(np.bincount([judged[e] for e in folder.require("valid", plane) if e in judged], minlength=2)) < 2:
+
+    data: Path
+    task: str
+    out: Path
+    plane: Plane = "sagittal"
+    from_run: list[Path] | Path | None = None
+    weights: Path | None = None
+    fractions: list[float] | None = None
+    seeds: int = 3
+    least_steps: int = 0
+    finetune: dict[str, Any] | None = None
+    jobs: int = 1
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_not_negative(vars(self), "least_steps")
+
+    @property
+    def pretrained(self) -> list[Path]:
+        """The run folders to start from."""
+        return [self.from_run] if isinstance(self.from_run, Path) else self.from_run or []
+
+
+@dataclass(frozen=True)
+class LabelCurveRun:
+    """One start, number of labels and seed: fine-tune, and evaluate on valid."""
+
+    settings: LabelCurveSettings
+    arm: str
+    start: tuple[str, ...]
+    """The words that name what it starts from."""
+    labels: int
+    seed: int
+    epochs: int
+
+    @property
+    def folder(self) -> Path:
+        """Of both commands."""
+        return self.settings.out / "runs" / f"{self.arm}-{self.labels}-seed{self.seed}"
+
+    def commands(self) -> Iterator[Words]:
+        """The words after `kneessl`."""
+        model, data, seed = str(self.folder / "model"), str(self.settings.data), str(self.seed)
+        config = ["--config", str(self.folder / "finetune.yaml"), "--epochs", str(self.epochs)]
+        subset = ["--labels", str(self.labels), "--labels_seed", seed, "--seed", seed]
+        tune = ["finetune", data, "--task", self.settings.task, "--plane", self.settings.plane, *self.start]
+        yield [*tune, *config, *subset, "--out", model, "--resume"]
+        yield ["evaluate", model, data, "--out", str(self.folder)]
+
+
+@takes(LabelCurveSettings)
+def run_label_curve(settings: LabelCurveSettings) -> None:
+    """Fine-tune from random weights and from pre-trained ones with few labels and with more: how many are saved.
+
+    Every start has the same labels, seeds and settings, and is evaluated on the `valid` exams once. Beside each AUC
+    stands how many labels random weights need for the same, by linear interpolation in the logarithm of labels on their
+    curve, made never-falling; its interval is a bootstrap's over exams and seeds.
+    """
+    carry_out(settings, plan(settings))
+
+
+def plan(settings: LabelCurveSettings) -> "LabelCurve":
+    """Every start with every number of labels under every seed, by rising numbers.
+
+    Raises:
+        UserError: exams or labels are missing or too few, a start does not fit the others, or a setting is wrong.
+    """
+    folder = ExamFolder(settings.data)
+    valid = folder.labels("valid", settings.task)
+    labels = [valid[exam] for exam in folder.require("valid", settings.plane) if exam in valid]
+    if min(np.bincount(labels, minlength=2)) < 2:
         raise UserError(
-            f"{data} has too few valid {plane} exams labelled for {task}: an interval needs 2 of each label"
+            f"{settings.data} has too few valid {settings.plane} exams labelled for {settings.task}: an interval needs "
+            "2 of each label"
         )
-    starts = name_starts([from_run] if isinstance(from_run, Path) else from_run or [], weights)
-    values = check_settings("finetune", finetune or {}, (*OWN_OF_FINETUNE, "weights", "labels", "labels_seed"))
+    starts = name_starts(settings.pretrained, settings.weights)
+    values: FinetuneSettings = check_settings("finetune", settings.finetune, "weights", "labels", "labels_seed")
     network, recipe = check_starts(starts, values)
-    labelled, truth = labelled_exams(folder, [task], plane, None, 0)
-    counts = count_labels(fractions or list(FRACTIONS), len(labelled))
+    labelled, truth = labelled_exams(folder, [settings.task], settings.plane, None, 0)
+    counts = count_labels(settings.fractions or list(FRACTIONS), len(labelled))
     for count in counts:
         chosen = label_subset(truth[:, 0], count, 0)
         if values.frozen:
             enough_to_probe(truth[chosen, 0], count)
-    todo = [
-        Job(
-            arm, count, seed, out / "runs" / f"{arm}-{count}-seed{seed}", data, task, plane, tuple(start),
-            epochs_for(recipe, count, least_steps),
-        )
+    epochs = {count: epochs_for(recipe, count, settings.least_steps) for count in counts}
+    runs = [
+        LabelCurveRun(settings, arm, tuple(start), count, seed, epochs[count])
         for count in counts
-        for seed in range(seeds)
+        for seed in range(settings.seeds)
         for arm, start in starts.items()
-    ]  # fmt: skip
-    open_run(out, asked, resume)
-    for job in todo:
-        write_text(job.folder / "finetune.yaml", yaml.safe_dump(plain(finetune or {})))
-    run_all(todo, jobs, "label curve")
-    points, exams, positives = collect(todo, counts, list(starts), task)
-    failures = [f"{job.folder.name} failed: {failure(job)}" for job in todo if not done(job)]
-    print(label_curve_table(points, RANDOM))
-    write_label_curve_csv(out / "label_curve.csv", points, len(labelled))
-    write_label_curve_page(
-        out / "label_curve.html",
-        PageHead(
-            title=f"What pre-training is worth in labels: {task} from {plane} slices",
-            lead=f"Starts: {len(starts)}, numbers of labels: {len(counts)}, seeds: {seeds}; evaluated on {exams} exams "
-            f"of the valid split, {positives} of them positive.",
-            warnings=failures,
-            data_note=data_note(folder),
+    ]
+    return LabelCurve(settings, folder, starts, network, len(labelled), epochs, runs)
+
+
+@dataclass(frozen=True)
+class LabelCurve:
+    """The experiment: its figures are the points of all curves."""
+
+    settings: LabelCurveSettings
+    exams: ExamFolder
+    starts: Mapping[str, Words]
+    """As `name_starts`."""
+    network: NetworkName
+    labelled: int
+    """Training exams with a label."""
+    epochs: Mapping[int, int]
+    """Number of labels, rising -> epochs."""
+    runs: Sequence[LabelCurveRun]
+
+    @property
+    def stages(self) -> dict[str, Sequence[LabelCurveRun]]:
+        """All runs at once."""
+        return {"label curve": self.runs}
+
+    def prepare(self) -> None:
+        """Write the settings of each run."""
+        for run in self.runs:
+            write_settings(run.folder / "finetune.yaml", self.settings.finetune)
+
+    def collect(self) -> "LabelCurveFigures":
+        """The points of the curves, of the runs that are done.
+
+        Raises:
+            UserError: every run failed.
+        """
+        require_one_done(self.runs)
+        counts = list(self.epochs)
+        curves: dict[str, list[dict[int, np.ndarray]]] = {arm: [{} for _ in counts] for arm in self.starts}
+        truth = np.array([], dtype=int)
+        for run in filter(done, self.runs):
+            predicted = predictions(run, self.settings.task)
+            truth = predicted.labels
+            curves[run.arm][counts.index(run.labels)][run.seed] = predicted.scores["model"]
+        scores: dict[str, list[Scores]] = {arm: list(curve) for arm, curve in curves.items()}
+        return LabelCurveFigures(label_curve(truth, counts, scores, RANDOM), len(truth), int(truth.sum()))
+
+    def publish(self, figures: "LabelCurveFigures") -> dict[str, Path]:
+        """Print and write the table, and write the page and the figure."""
+        settings, points = self.settings, figures.points
+        files = published_files(settings.out, "label_curve")
+        print(label_curve_table(points, RANDOM))
+        write_label_curve_csv(files["table"], points, self.labelled)
+        head = knee_page_head(
+            settings,
+            self.exams,
+            title="What pre-training is worth in labels",
+            lead=f"Starts: {len(self.starts)}, numbers of labels: {len(self.epochs)}, seeds: {settings.seeds}; "
+            f"evaluated on {figures.exams} exams of the valid split, {figures.positives} of them positive.",
+            warnings=failures(self.runs),
             facts=[
-                ("task", task), ("plane", plane), ("labelled training exams", f"{len(labelled):,}"),
-                ("labels trained with", ", ".join(map(str, counts))), ("seeds", str(seeds)),
+                ("labelled training exams", f"{self.labelled:,}"),
+                ("labels trained with", ", ".join(map(str, self.epochs))),
             ],
-            settings={
-                "starts": {arm: " ".join(start) or "random weights" for arm, start in starts.items()},
-                "fine-tuning": plain(finetune or {}) | {"network": network},
-                "epochs by labels": {str(count): epochs_for(recipe, count, least_steps) for count in counts},
+            shown={
+                "starts": {arm: " ".join(start) or "random weights" for arm, start in self.starts.items()},
+                "fine-tuning": plain(settings.finetune or {}) | {"network": self.network},
+                "epochs by labels": {str(count): epochs for count, epochs in self.epochs.items()},
             },
-            commands=[shlex.join(["kneessl", *sys.argv[1:]])],
-            task=task,
-            plane=plane,
-        ),
-        points,
-        RANDOM,
-    )  # fmt: skip
-    write_label_curve_png(out / "label_curve.png", points)
-    print(f"table:  {out / 'label_curve.csv'}\npage:   {out / 'label_curve.html'}\nfigure: {out / 'label_curve.png'}")
+        )
+        write_label_curve_page(files["page"], head, points, RANDOM)
+        write_label_curve_png(files["figure"], points)
+        return files
+
+
+@dataclass(frozen=True)
+class LabelCurveFigures:
+    """What a label curve shows."""
+
+    points: list[CurvePoint]
+    exams: int
+    """That were evaluated."""
+    positives: int
+    """Of these."""
 
 
 def name_starts(runs: list[Path], weights: Path | None) -> dict[str, Words]:
@@ -183,7 +255,7 @@ def name_starts(runs: list[Path], weights: Path | None) -> dict[str, Words]:
     return starts
 
 
-def check_starts(starts: Mapping[str, Words], values: jsonargparse.Namespace) -> tuple[NetworkName, Recipe]:
+def check_starts(starts: Mapping[str, Words], values: FinetuneSettings) -> tuple[NetworkName, Recipe]:
     """Load every start once, so that one that does not fit ends here; the network and recipe that they all have.
 
     Raises:
@@ -192,7 +264,7 @@ def check_starts(starts: Mapping[str, Words], values: jsonargparse.Namespace) ->
     network = chosen_network(values.network, values.head, values.frozen, {})
     if network not in NETWORKS or NETWORKS[network].frozen or network == "sslm_linear":
         raise UserError(f"network {network} cannot start from random weights, with which a label curve compares")
-    recipe = adapt(network, {name: values[name] for name in OF_RECIPE}, values.size, 1)
+    recipe = adapt(network, of_recipe(values), values.size, 1)
     for arm, start in starts.items():
         if not start:
             continue
@@ -231,24 +303,3 @@ def count_labels(fractions: list[float], labelled: int) -> list[int]:
 def epochs_for(recipe: Recipe, labels: int, least_steps: int) -> int:
     """The recipe's epochs, or as many more as make `least_steps` batches."""
     return max(recipe.epochs, math.ceil(least_steps / math.ceil(labels / recipe.batch)))
-
-
-def collect(todo: list[Job], counts: list[int], arms: list[str], task: str) -> tuple[list[CurvePoint], int, int]:
-    """The curves' points of what the jobs have left behind, and how many exams they were scored on, and how many of
-    these are positive.
-
-    Raises:
-        UserError: every job failed.
-    """
-    cells: dict[str, list[dict[int, np.ndarray]]] = {arm: [{} for _ in counts] for arm in arms}
-    truth: np.ndarray | None = None
-    for job in todo:
-        if done(job):
-            rows = predictions(job, task)
-            truth = np.array([int(row["label"]) for row in rows])
-            scores = np.array([float(row["model"]) for row in rows])
-            cells[job.arm][counts.index(job.labels)][job.seed] = scores
-    if truth is None:
-        raise UserError(f"every training failed; the first one because: {failure(todo[0])}")
-    curves: dict[str, list[Scores]] = {arm: list(row) for arm, row in cells.items()}
-    return label_curve(truth, counts, curves, RANDOM), len(truth), int(truth.sum())

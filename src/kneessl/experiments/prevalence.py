@@ -1,15 +1,12 @@
 """`kneessl prevalence`: train where positives are rare, with pre-training and without; which of the two loses more."""
 
-import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from kneessl.classifier.classifier import NetworkName
 from kneessl.errors import UserError
@@ -19,7 +16,6 @@ from kneessl.evaluation.rare_positives import (
     ARMS,
     BALANCED,
     LINEAR,
-    MODEL,
     READOUTS,
     SELF_SUPERVISED,
     SUPERVISED,
@@ -29,28 +25,24 @@ from kneessl.evaluation.rare_positives import (
 )
 from kneessl.exams.folder import ExamFolder, Plane, Split
 from kneessl.exams.subset import labelled, write_subset
-from kneessl.exams.summary import data_note
-from kneessl.experiments.jobs import (
-    OWN_OF_FINETUNE,
-    OWN_OF_PRETRAIN,
-    Job,
-    Words,
-    check_settings,
-    done,
-    failure,
-    predictions,
-    run_all,
+from kneessl.experiments.experiment import (
+    KneeExperimentSettings,
+    carry_out,
+    knee_page_head,
+    published_files,
+    write_settings,
 )
-from kneessl.files import write_text
-from kneessl.finetuning.recipes import OF_RECIPE, Balance, adapt
+from kneessl.experiments.jobs import Job, check_settings, done, failures, predictions, require_one_done
+from kneessl.experiments.prevalence_runs import PrevalenceFineTuning, PrevalencePretraining, TrainingSet
+from kneessl.finetuning.recipes import Balance, adapt
+from kneessl.finetuning.settings import FinetuneSettings, of_recipe
 from kneessl.methods import METHODS, MethodName, make_method
 from kneessl.model.labels import FEWEST
-from kneessl.model.locked import WEIGHTS
-from kneessl.report.page import PageHead
 from kneessl.report.prevalence_page import write_prevalence_page, write_prevalence_png
 from kneessl.report.prevalence_table import prevalence_table, write_prevalence_csv
-from kneessl.settings import require_positive
-from kneessl.training.runs import open_run, plain
+from kneessl.settings import takes
+from kneessl.training.pretrain import PretrainSettings
+from kneessl.training.runs import plain
 
 PREVALENCES = (BALANCED, 0.184, 0.05, 0.01)
 """By default; 18.4 % is MRNet's, 208 ACL tears in 1,130 exams."""
@@ -62,121 +54,8 @@ OF_PREPROCESSING = ("size", "field", "depth")
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One prevalence and one seed: where its exams lie, and the words of commands on them."""
-
-    out: Path
-    prevalence: float
-    seed: int
-    task: str
-    plane: Plane
-
-    @property
-    def name(self) -> str:
-        """Such as 18.4-percent-seed0."""
-        return f"{100 * self.prevalence:g}-percent-seed{self.seed}"
-
-    @property
-    def exams(self) -> Path:
-        """The exam folder."""
-        return self.out / "exams" / self.name
-
-    def run(self, kind: str) -> Path:
-        """The folder of one of its jobs."""
-        return self.out / "runs" / f"{self.name}-{kind}"
-
-    @property
-    def encoder(self) -> Path:
-        """The run folder of its pre-training."""
-        return self.run("encoder") / "encoder"
-
-    def common(self, config: str) -> Words:
-        """Options that every training on its exams has."""
-        return ["--plane", self.plane, "--seed", str(self.seed), "--config", str(self.out / config), "--resume"]
-
-    def tune(self, *options: str, config: str = "finetune.yaml") -> Words:
-        """Fine-tuning on its exams."""
-        return ["finetune", str(self.exams), "--task", self.task, *self.common(config), *options]
-
-    def read(self, out: Path, *start: str) -> Words:
-        """Fitting a linear classifier to frozen features, by the labels of this seed's balanced exams."""
-        return replace(self, prevalence=BALANCED).tune(*start, "--frozen", "--out", str(out), config="linear.yaml")
-
-    def evaluate(self, model: Path, *against: str) -> Words:
-        """Evaluating a model on the valid exams, beside another; both lie in the folder of their job."""
-        return ["evaluate", str(model), str(self.exams), *against, "--out", str(model.parent)]
-
-
-@dataclass(frozen=True)
-class PreTraining:
-    """An encoder from the exams of a draw, without their labels, and what a linear classifier reads off it."""
-
-    draw: Draw
-    method: MethodName
-
-    @property
-    def folder(self) -> Path:
-        """As of any job."""
-        return self.draw.run("encoder")
-
-    def commands(self) -> Iterator[Words]:
-        """Pre-train, read, evaluate."""
-        draw, encoder = self.draw, str(self.draw.encoder)
-        yield ["pretrain", str(draw.exams), "--method", self.method, *draw.common("pretrain.yaml"), "--out", encoder]
-        yield draw.read(self.folder / LINEAR, "--from", encoder)
-        yield draw.evaluate(self.folder / LINEAR)
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """A classifier from the labelled exams of a draw, from either start."""
-
-    draw: Draw
-    arm: str
-    balance: str
-
-    @property
-    def folder(self) -> Path:
-        """As of any job."""
-        return self.draw.run(f"{self.arm}-{self.balance}")
-
-    def commands(self) -> Iterator[Words]:
-        """Fine-tune, and evaluate; without pre-training the encoder is no other job's, so it is read here too."""
-        draw, model, linear = self.draw, self.folder / MODEL, self.folder / LINEAR
-        own = ["--balance", self.balance, "--out", str(model)]
-        if self.arm == SUPERVISED:
-            yield draw.tune(*own)
-            yield draw.read(linear, "--weights", str(model / WEIGHTS))
-            yield draw.evaluate(model, "--against", str(linear))
-            return
-        if not (draw.encoder / "run.json").is_file():
-            raise UserError("the pre-training that it starts from failed")
-        yield draw.tune("--from", str(draw.encoder), *own)
-        yield draw.evaluate(model)
-
-
-def run_prevalence(
-    data: Path,
-    task: str,
-    out: Path,
-    plane: Plane = "sagittal",
-    prevalences: list[float] | None = None,
-    exams: int | None = None,
-    method: MethodName = "byolmed2d",
-    seeds: int = 3,
-    pretrain: dict[str, Any] | None = None,
-    finetune: dict[str, Any] | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> None:
-    """Train where positives are rare, with self-supervised pre-training and without, and see which loses how much.
-
-    For each prevalence and seed, equally many training exams are chosen: the seed puts positives and negatives in
-    order, and the first of each are taken, so that sets of different prevalence differ in no more exams than they must.
-    On these an encoder is pre-trained without labels; then classifiers are fine-tuned from it and from random weights,
-    with the rarer class oversampled, weighted in the loss, and as it is. Each is evaluated on the same `valid` exams,
-    by its own output, and by a linear classifier that is fitted to its encoder's frozen features with the labels of the
-    seed's balanced exams: that compares what was learnt of pictures, whatever the labels did to the output.
+class PrevalenceSettings(KneeExperimentSettings):
+    """What `kneessl prevalence` is asked for.
 
     Args:
         data: Exam folder; training exams are chosen from its labelled `train` exams, `valid` is used as it is.
@@ -193,95 +72,189 @@ def run_prevalence(
         jobs: Trainings at the same time, sharing the processor's cores.
         resume: Go on where OUT stopped; what failed is tried again.
     """
-    asked = {k: v for k, v in locals().items() if k not in {"out", "resume", "jobs"}}
-    require_positive({"seeds": seeds, "jobs": jobs}, "seeds", "jobs")
-    folder = ExamFolder(data)
-    train, valid = (labelled(folder, split, task, plane) for split in ("train", "valid"))
+
+    data: Path
+    task: str
+    out: Path
+    plane: Plane = "sagittal"
+    prevalences: list[float] | None = None
+    exams: int | None = None
+    method: MethodName = "byolmed2d"
+    seeds: int = 3
+    pretrain: dict[str, Any] | None = None
+    finetune: dict[str, Any] | None = None
+    jobs: int = 1
+    resume: bool = False
+
+    @property
+    def shares(self) -> list[float]:
+        """The prevalences, falling."""
+        return sorted(self.prevalences or PREVALENCES, reverse=True)
+
+
+@takes(PrevalenceSettings)
+def run_prevalence(settings: PrevalenceSettings) -> None:
+    """Train where positives are rare, with self-supervised pre-training and without, and see which loses how much.
+
+    For each prevalence and seed, equally many training exams are chosen: the seed puts positives and negatives in
+    order, and the first of each are taken, so that sets of different prevalence differ in no more exams than they must.
+    On these an encoder is pre-trained without labels; then classifiers are fine-tuned from it and from random weights,
+    with the rarer class oversampled, weighted in the loss, and as it is. Each is evaluated on the same `valid` exams,
+    by its own output, and by a linear classifier that is fitted to its encoder's frozen features with the labels of the
+    seed's balanced exams: that compares what was learnt of pictures, whatever the labels did to the output.
+    """
+    carry_out(settings, plan(settings))
+
+
+def plan(settings: PrevalenceSettings) -> "Prevalence":
+    """The training sets of every prevalence and seed, of equal size.
+
+    Raises:
+        UserError: exams or labels are missing or too few, or a setting is wrong.
+    """
+    folder = ExamFolder(settings.data)
+    train, valid = (labelled(folder, split, settings.task, settings.plane) for split in ("train", "valid"))
     judged = list(valid.values())
     if min(judged.count(0), judged.count(1)) < FEWEST:
         raise UserError(
-            f"{data} has too few valid {plane} exams labelled for {task}: an interval needs {FEWEST} of each label"
+            f"{settings.data} has too few valid {settings.plane} exams labelled for {settings.task}: an interval needs "
+            f"{FEWEST} of each label"
         )
-    linear = check_trainings(method, pretrain or {}, finetune or {})
-    shares = sorted(prevalences or PREVALENCES, reverse=True)
+    linear = check_trainings(settings)
     positives = list(train.values()).count(1)
-    total, counts = training_counts(shares, exams, positives, len(train) - positives)
-    open_run(out, asked, resume)
-    draws = [Draw(out, share, seed, task, plane) for share in shares for seed in range(seeds)]
-    for draw in draws:
-        part = choose_exams(train, counts[draw.prevalence], total, draw.seed)
-        make_exams(folder, draw, {"train": part, "valid": valid})
-    settings = {"pretrain": plain(pretrain or {}), "finetune": plain(finetune or {}), "linear": linear}
-    for name, values in settings.items():
-        write_text(out / f"{name}.yaml", yaml.safe_dump(values))
-    encoders = [PreTraining(draw, method) for draw in draws]
-    tuned = {arm: [FineTuning(draw, arm, balance) for draw in draws for balance in BALANCES] for arm in ARMS}
-    todo: list[Job] = [*encoders, *tuned[SUPERVISED], *tuned[SELF_SUPERVISED]]
-    for job in todo:
-        job.folder.mkdir(parents=True, exist_ok=True)
-    run_all([*encoders, *tuned[SUPERVISED]], jobs, "pre-training and supervised")
-    run_all(tuned[SELF_SUPERVISED], jobs, "self-supervised")
-    panels = collect(draws, method, shares)
-    failures = [f"{job.folder.name} failed: {failure(job)}" for job in todo if not done(job)]
-    print(prevalence_table(panels, counts))
-    write_prevalence_csv(out / "prevalence.csv", panels, counts, total)
-    write_prevalence_page(
-        out / "prevalence.html",
-        PageHead(
-            title=f"Where positives are rare: {task} from {plane} slices",
-            lead=f"{total} training exams at each of {len(shares)} prevalences, seeds: {seeds}; pre-trained by "
-            f"{method} or not at all, and evaluated on {len(judged)} exams of the valid split, {judged.count(1)} of "
-            "them positive.",
-            warnings=failures,
-            data_note=data_note(folder),
+    total, counts = training_counts(settings.shares, settings.exams, positives, len(train) - positives)
+    return Prevalence(settings, folder, train, valid, linear, total, counts)
+
+
+@dataclass(frozen=True)
+class Prevalence:
+    """The experiment: its figures are a table of prevalences for each readout and balance."""
+
+    settings: PrevalenceSettings
+    exams: ExamFolder
+    train: Mapping[str, int]
+    """Exam -> label, of those that training sets are chosen from."""
+    valid: Mapping[str, int]
+    linear: Mapping[str, float]
+    """Settings of the linear classifier."""
+    total: int
+    """Exams of a training set."""
+    positives: Mapping[float, int]
+    """Prevalence -> positive exams of a training set."""
+
+    @property
+    def training_sets(self) -> list[TrainingSet]:
+        """One for each prevalence and seed."""
+        chosen = self.settings
+        return [
+            TrainingSet(chosen.out, share, seed, chosen.task, chosen.plane)
+            for share in chosen.shares
+            for seed in range(chosen.seeds)
+        ]
+
+    @property
+    def stages(self) -> dict[str, Sequence[Job]]:
+        """Fine-tuning waits for the encoders that it starts from."""
+        sets = self.training_sets
+        encoders = [PrevalencePretraining(exams, self.settings.method) for exams in sets]
+        supervised, tuned = (
+            [PrevalenceFineTuning(exams, arm, balance) for exams in sets for balance in BALANCES]
+            for arm in (SUPERVISED, SELF_SUPERVISED)
+        )
+        return {"pre-training and supervised": [*encoders, *supervised], "self-supervised": tuned}
+
+    def prepare(self) -> None:
+        """Write the training sets, and the settings that all trainings share."""
+        settings = self.settings
+        for exams in self.training_sets:
+            chosen = choose_exams(self.train, self.positives[exams.prevalence], self.total, exams.seed)
+            make_exams(self.exams, exams, {"train": chosen, "valid": self.valid})
+        for name, values in (
+            ("pretrain", settings.pretrain), ("finetune", settings.finetune), ("linear", self.linear)
+        ):  # fmt: skip
+            write_settings(settings.out / f"{name}.yaml", values)
+
+    def collect(self) -> dict[Panel, list[PrevalenceRow]]:
+        """The figures by readout and balance, of the trainings that are done.
+
+        Raises:
+            UserError: every training failed.
+        """
+        require_one_done([job for jobs in self.stages.values() for job in jobs])
+        settings, shares = self.settings, self.settings.shares
+        panels = [Panel(readout, balance) for readout in READOUTS for balance in BALANCES]
+        cells: dict[tuple[Panel, str], list[dict[int, np.ndarray]]]
+        cells = {key: [{} for _ in shares] for key in product(panels, ARMS)}
+        truth = np.array([], dtype=int)
+        for (panel, arm), exams in product(cells, self.training_sets):
+            job = scored_by(exams, settings.method, panel, arm)
+            if done(job):
+                predicted = predictions(job, settings.task)
+                truth = predicted.labels
+                cells[panel, arm][shares.index(exams.prevalence)][exams.seed] = predicted.scores[panel.readout]
+        return {panel: prevalence_rows(truth, shares, {arm: cells[panel, arm] for arm in ARMS}) for panel in panels}
+
+    def publish(self, figures: Mapping[Panel, list[PrevalenceRow]]) -> dict[str, Path]:
+        """Print and write the table, and write the page and the figure."""
+        settings, shares = self.settings, self.settings.shares
+        files = published_files(settings.out, "prevalence")
+        print(prevalence_table(figures, self.positives))
+        write_prevalence_csv(files["table"], figures, self.positives, self.total)
+        head = knee_page_head(
+            settings,
+            self.exams,
+            title="Where positives are rare",
+            lead=f"{self.total} training exams at each of {len(shares)} prevalences, seeds: {settings.seeds}; "
+            f"pre-trained by {settings.method} or not at all, and evaluated on {len(self.valid)} exams of the valid "
+            f"split, {sum(self.valid.values())} of them positive.",
+            warnings=failures(job for jobs in self.stages.values() for job in jobs),
             facts=[
-                ("task", task), ("plane", plane), ("training exams", f"{total:,}"),
-                ("positives among them", ", ".join(str(counts[share]) for share in shares)), ("pre-training", method),
-                ("seeds", str(seeds)),
+                ("training exams", f"{self.total:,}"),
+                ("positives among them", ", ".join(str(self.positives[share]) for share in shares)),
+                ("pre-training", settings.method),
             ],
-            settings={"pre-training": settings["pretrain"], "fine-tuning": settings["finetune"]},
-            commands=[shlex.join(["kneessl", *sys.argv[1:]])],
-            task=task,
-            plane=plane,
-        ),
-        panels,
-        counts,
-    )  # fmt: skip
-    write_prevalence_png(out / "prevalence.png", panels)
-    print(f"table:  {out / 'prevalence.csv'}\npage:   {out / 'prevalence.html'}\nfigure: {out / 'prevalence.png'}")
+            shown={
+                "pre-training": plain(settings.pretrain or {}),
+                "fine-tuning": plain(settings.finetune or {}),
+            },
+        )
+        write_prevalence_page(files["page"], head, figures, self.positives)
+        write_prevalence_png(files["figure"], figures)
+        return files
 
 
-def make_exams(folder: ExamFolder, draw: Draw, parts: Mapping[Split, Mapping[str, int]]) -> None:
-    """Write a draw's exam folder, of links into `folder`; one that is there already must be just that.
+def make_exams(folder: ExamFolder, exams: TrainingSet, parts: Mapping[Split, Mapping[str, int]]) -> None:
+    """Write a training set's exam folder, of links into `folder`; one that is there already must be just that.
 
     Raises:
         UserError: it holds other exams or labels, since the labels of `folder` have changed.
     """
-    if not draw.exams.is_dir():
-        write_subset(folder, draw.exams, draw.task, draw.plane, parts)
-    elif any(ExamFolder(draw.exams).labels(split, draw.task) != labels for split, labels in parts.items()):
+    if not exams.folder.is_dir():
+        write_subset(folder, exams.folder, exams.task, exams.plane, parts)
+    elif any(ExamFolder(exams.folder).labels(split, exams.task) != labels for split, labels in parts.items()):
         raise UserError(
-            f"the labelled exams of {folder.root} have changed since {draw.out} began; choose another --out"
+            f"the labelled exams of {folder.root} have changed since {exams.out} began; choose another --out"
         )
 
 
-def check_trainings(method: MethodName, pretrain: Mapping[str, Any], finetune: Mapping[str, Any]) -> dict[str, float]:
+def check_trainings(settings: PrevalenceSettings) -> dict[str, float]:
     """Parse the settings of all trainings before anything is written; those that the linear classifier has.
 
     Raises:
         UserError: as `check_settings`, a setting out of range, or a method whose network has no random start.
     """
+    method = settings.method
     if METHODS[method].network != NETWORK:
         raise UserError(
             f"method {method} trains a network that cannot start from random weights, with which this compares; "
             "choose another method"
         )
-    before = check_settings("pretrain", pretrain, (*OWN_OF_PRETRAIN, "weights", "probe"))
+    before: PretrainSettings = check_settings("pretrain", settings.pretrain, "weights", "probe")
     make_method(method, before.pool, before.settings or {})
-    own = (*OWN_OF_FINETUNE, "network", "weights", "labels", "labels_seed", "folds", "frozen", "balance")
-    values = check_settings("finetune", finetune, own)
-    adapt(NETWORK, {name: values[name] for name in OF_RECIPE}, values.size, 1)
-    return {name: values[name] for name in OF_PREPROCESSING}
+    reserved = ("network", "weights", "labels", "labels_seed", "folds", "frozen", "balance")
+    values: FinetuneSettings = check_settings("finetune", settings.finetune, *reserved)
+    adapt(NETWORK, of_recipe(values), values.size, 1)
+    return {name: getattr(values, name) for name in OF_PREPROCESSING}
 
 
 def training_counts(
@@ -338,32 +311,8 @@ def choose_exams(labels: Mapping[str, int], positives: int, total: int, seed: in
     return {names[i]: labels[names[i]] for i in chosen}
 
 
-def scored_by(draw: Draw, method: MethodName, panel: Panel, arm: str) -> Job:
-    """The job whose predictions have an arm's scores for a panel; one encoder serves all balances."""
+def scored_by(exams: TrainingSet, method: MethodName, panel: Panel, arm: str) -> Job:
+    """The run whose predictions have an arm's scores for a panel; one encoder serves all balances."""
     if panel.readout == LINEAR and arm == SELF_SUPERVISED:
-        return PreTraining(draw, method)
-    return FineTuning(draw, arm, panel.balance)
-
-
-def collect(
-    draws: Sequence[Draw], method: MethodName, prevalences: Sequence[float]
-) -> dict[Panel, list[PrevalenceRow]]:
-    """What the jobs have left behind, by readout and balance.
-
-    Raises:
-        UserError: every job failed.
-    """
-    panels = [Panel(readout, balance) for readout in READOUTS for balance in BALANCES]
-    cells: dict[tuple[Panel, str], list[dict[int, np.ndarray]]]
-    cells = {key: [{} for _ in prevalences] for key in product(panels, ARMS)}
-    truth: np.ndarray | None = None
-    for (panel, arm), draw in product(cells, draws):
-        job = scored_by(draw, method, panel, arm)
-        if done(job):
-            rows = predictions(job, draw.task)
-            truth = np.array([int(row["label"]) for row in rows])
-            scores = np.array([float(row[panel.readout]) for row in rows])
-            cells[panel, arm][prevalences.index(draw.prevalence)][draw.seed] = scores
-    if truth is None:
-        raise UserError(f"every training failed; the first one because: {failure(PreTraining(draws[0], method))}")
-    return {panel: prevalence_rows(truth, prevalences, {arm: cells[panel, arm] for arm in ARMS}) for panel in panels}
+        return PrevalencePretraining(exams, method)
+    return PrevalenceFineTuning(exams, arm, panel.balance)
