@@ -31,7 +31,12 @@ SLOW: dict[str, set[str]] = {
     "experiments/test_compare.py": {"compared", "test_an_interrupt_ends_the_arms_too"},
     "experiments/test_label_curve.py": {"curve"},
     "experiments/test_prevalence.py": {"trained"},
-    "export/test_export.py": {"exams", "test_conv_lstm_program_holds_for_any_number_of_slices"},
+    "export/test_export.py": {
+        "exams",
+        "test_a_graph_that_gives_other_logits_is_refused",
+        "test_conv_lstm_program_holds_for_any_number_of_slices",
+        "test_exporting_twice_gives_the_same_bytes",
+    },
     "finetuning/test_finetune.py": {
         "runs",
         "test_a_model_says_whether_it_was_trained_on_a_phantom",
@@ -42,7 +47,7 @@ SLOW: dict[str, set[str]] = {
     "finetuning/test_resume.py": {"test_fine_tuning_resumes_to_the_same_model"},
     "methods/test_registry.py": {"test_every_method_trains_by_the_same_loop_into_the_same_run_folder"},
     "model/test_locked.py": {"models"},
-    "phantom/test_phantom.py": {"test_same_seed_gives_the_same_bytes_with_any_number_of_workers"},
+    "phantom/test_phantom.py": {"folder", "test_same_seed_gives_the_same_bytes_with_any_number_of_workers"},
     "pictures/test_imbalance.py": {"simclr", "test_the_supervised_arm_answers_itself_too"},
     "pictures/test_imbalance_grid.py": {"test_end_to_end_on_a_few_pictures"},
     "reader/archive/test_watch.py": {"models"},
