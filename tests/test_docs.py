@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kneessl import cli
+from kneessl.methods import METHODS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -48,6 +49,13 @@ def test_a_command_takes_the_settings_that_a_page_gives_it(monkeypatch, page, co
 
 def test_every_command_is_shown_on_some_page():
     assert {command.split()[0] for page, command in COMMANDS} == set(cli.COMMANDS) - {"demo"}
+
+
+def test_every_method_is_in_the_table_of_methods():
+    table = re.search(r"^\| `--method` \|.*?\n\n", TEXTS["docs/researcher.md"], re.DOTALL | re.MULTILINE)
+    rows = [line.split("|")[1:4] for line in table[0].strip().splitlines()[2:]] if table else []
+    pools = {name: pool.strip().split(", ") for names, _, pool in rows for name in re.findall(r"`(\w+)`", names)}
+    assert pools == {name: list(method.pools) for name, method in METHODS.items()}
 
 
 @pytest.mark.parametrize("page", TEXTS)
