@@ -139,7 +139,7 @@ COMMANDS = {
         "kneessl bench knees --preset thesis",
     ),
     "probe": Command(
-        "kneessl.pictures.probe:probe",
+        "kneessl.pictures.linear_evaluation:probe",
         (),
         "linear evaluation on a folder of images by class: top-1, top-5",
         "kneessl probe --data images --from runs/encoder --out runs/probe",

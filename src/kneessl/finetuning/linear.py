@@ -23,7 +23,7 @@ class Pooled(nn.Module):
         self.classifier = classifier
 
     def forward(self, clips: Tensor) -> Tensor:
-        """As the class says."""
+        """Clips `(B, S, H, W)` -> pooled features `(B, C)`."""
         return self.classifier.head.pool(self.classifier.maps(clips))  # type: ignore[operator]
 
 

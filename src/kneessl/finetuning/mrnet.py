@@ -93,7 +93,7 @@ class Plateau(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss."""
+        """Keep the loss of the batch, on its device."""
         self.losses.append(outputs["loss"].detach())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -102,9 +102,9 @@ class Plateau(Callback):
         self.losses = []
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """The state of the schedule, for the checkpoint."""
         return self.schedule.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint; the schedule itself is made when training starts."""
+        """Keep what the checkpoint holds; the schedule itself is made when training starts."""
         self.restored = state_dict

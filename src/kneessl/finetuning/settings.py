@@ -95,7 +95,7 @@ class FinetuneSettings(Settings):
         if self.from_run is not None and self.weights is not None:
             raise UserError("--from and --weights both name an encoder to start from; give one of them")
         require_not_negative(vars(self), "seed", *(["labels_seed"] if self.labels_seed is not None else []))
-        _ = self.preprocessing  # which checks what is its own
+        _ = self.preprocessing  # checks its own values
 
     @property
     def tasks(self) -> list[str]:
@@ -133,8 +133,8 @@ class FinetuneSettings(Settings):
         values = super().defaults()
         if self.network is None:
             return values
-        own = adapt(self.network, {}, self.size, len(self.tasks))
-        return values | {"network": self.network, "head": NETWORKS[self.network].head} | of_recipe(own)
+        recipe = adapt(self.network, {}, self.size, len(self.tasks))
+        return values | {"network": self.network, "head": NETWORKS[self.network].head} | of_recipe(recipe)
 
 
 def of_recipe(settings: FinetuneSettings | Recipe) -> dict[str, Any]:

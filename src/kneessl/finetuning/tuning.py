@@ -129,7 +129,7 @@ class FineTuning(L.LightningModule):
         return self.loss(*self.prepare(batch, batch_idx))
 
     def prepare(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The same batch -> what the network sees, places and labels; chance by seed, epoch and batch alone."""
+        """Clips, indices, places -> the network's inputs, places, labels; random by seed, epoch and batch alone."""
         clips, index, where = batch
         with torch.autocast(clips.device.type, enabled=False):
             return self.inputs(clips, seeded(self.seed, self.current_epoch, batch_idx)), where, self.labels[index]

@@ -39,14 +39,14 @@ def distort(tiles: Tensor, generator: torch.Generator) -> Tensor:
         The same shape, from 0 to 1.
     """
     flat = tiles.flatten(0, 1)[:, None]
-    n, own = global_rows(len(flat)), local_rows(len(flat))
+    n, local = global_rows(len(flat)), local_rows(len(flat))
 
     def one_of(values: Tensor, *shape: int) -> Tensor:
-        return values[torch.randint(len(values), (n, *shape), generator=generator)[own]]
+        return values[torch.randint(len(values), (n, *shape), generator=generator)[local]]
 
     degrees, shift, scale = one_of(DEGREES), one_of(SHIFTS, 2) * tiles.shape[-1], one_of(SCALES)
-    factor = torch.where(torch.rand(n, generator=generator)[own] < 0.5, one_of(BRIGHTNESS), 1.0)
-    noise = NOISE * torch.randn(n, *flat.shape[1:], generator=generator)[own]
+    factor = torch.where(torch.rand(n, generator=generator)[local] < 0.5, one_of(BRIGHTNESS), 1.0)
+    noise = NOISE * torch.randn(n, *flat.shape[1:], generator=generator)[local]
     moved = affine(flat, to_device_of(degrees, flat), to_device_of(shift, flat), to_device_of(scale, flat))
     brightened = (moved * to_device_of(factor, flat)[:, None, None, None]).clamp(0, 1)
     return (brightened + to_device_of(noise, flat)).clamp(0, 1).view_as(tiles)

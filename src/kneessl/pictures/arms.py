@@ -59,12 +59,18 @@ class Training:
 
     def __post_init__(self) -> None:
         require_positive(vars(self), "batch")
-        _ = self.optimization  # which checks what is its own
+        _ = self.optimization  # checks its own values
 
     @property
     def optimization(self) -> Optimization:
         """How weights are moved."""
         return Optimization(self.epochs, self.optimizer, self.lr, self.weight_decay, self.warmup_epochs)
+
+
+PRETRAINED = Training()
+"""How a self-supervised arm is trained unless told otherwise."""
+LABELLED = Training(view1=CROPPED)
+"""The same of the supervised arm."""
 
 
 class Arm(NamedTuple):

@@ -1,21 +1,23 @@
 """`kneessl imbalance`: one training on long-tailed CIFAR-10, and what its features are worth (thesis, chapter 3)."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kneessl.errors import UserError
 from kneessl.files import write_text
 from kneessl.nets.encoder import save_weights
-from kneessl.pictures.arms import CIFAR, CROPPED, NETWORK, SUPERVISED, Training, make_arm, require_arm
-from kneessl.pictures.cifar10 import picture_hash, read_cifar10
+from kneessl.pictures.arms import CIFAR, LABELLED, NETWORK, PRETRAINED, SUPERVISED, Arm, Training, make_arm, require_arm
+from kneessl.pictures.cifar10 import Pictures, picture_hash, read_cifar10
 from kneessl.pictures.clips import picture_loader
 from kneessl.pictures.folder import find_images
 from kneessl.pictures.readouts import read_cell
-from kneessl.pictures.sets import choose_sets
+from kneessl.pictures.sets import Sets, choose_sets
 from kneessl.report.confusion import write_confusion_png
+from kneessl.settings import Settings, require_not_negative, takes
 from kneessl.training.fit import fit
 from kneessl.training.machine import Precision
 from kneessl.training.runs import open_run, plain, write_record
@@ -29,24 +31,9 @@ TITLES = {
 }
 
 
-def imbalance(
-    data: Path,
-    out: Path,
-    method: str = "simclr",
-    ratio: float = 0.01,
-    images: int | None = None,
-    labels: int | None = None,
-    test: int | None = None,
-    held_out: int = 0,
-    ood: Path | None = None,
-    pretrain: Training = Training(),  # noqa: B008  it is frozen
-    supervised: Training = Training(view1=CROPPED),  # noqa: B008
-    settings: dict[str, int | float] | None = None,
-    precision: Precision = "auto",
-    seed: int = 0,
-    resume: bool = False,
-) -> None:
-    """Train on a long-tailed part of CIFAR-10, with labels or without, and read the frozen features by a line.
+@dataclass(frozen=True)
+class ImbalanceSettings(Settings):
+    """What `kneessl imbalance` is asked for.
 
     Args:
         data: CIFAR-10 in its official binary layout: the folder cifar-10-batches-bin, or the one that holds it.
@@ -60,50 +47,102 @@ def imbalance(
         ood: Folder of images by class, as for `kneessl probe`, to read the features on as well (out of domain).
         pretrain: How a self-supervised method is trained.
         supervised: How the supervised network is trained, from the same random weights.
-        settings: The method's own settings, such as --settings.temperature 0.5.
+        settings: The method's own settings, such as --settings.temperature 0.5; `kneessl pretrain --help` lists them.
         precision: auto takes bf16 where the hardware multiplies it fast.
         seed: Of the weights, the choice of images, their order and views.
         resume: Continue the run in OUT from its last checkpoint.
     """
-    asked = {k: v for k, v in locals().items() if k not in {"out", "resume"}}
-    require_arm(method)
-    if seed < 0:
-        raise UserError(f"seed is {seed}; it must be 0 or more")
-    cifar = read_cifar10(data)
-    sets = choose_sets(cifar, ratio, images, labels, test, held_out, seed)
-    elsewhere = None if ood is None else find_images(ood, 0)
-    training = supervised if method == SUPERVISED else pretrain
-    arm = make_arm(method, training, settings or {}, sets.train, len(cifar.classes), seed, out)
-    checkpoint = open_run(out, asked, resume)
-    batch = min(training.batch, len(sets.train))
-    data_sha256 = picture_hash(sets.train)
-    loader = picture_loader(sets.train.pixels, batch, seed, drop_last=True)
-    rows = fit(
-        arm.module, loader, out, title=f"{method}, ratio {ratio:g}", epochs=training.epochs, precision=precision,
-        data=data_sha256, checkpoint=checkpoint, pause=PAUSE, unit="picture",
+
+    data: Path
+    out: Path
+    method: str = "simclr"
+    ratio: float = 0.01
+    images: int | None = None
+    labels: int | None = None
+    test: int | None = None
+    held_out: int = 0
+    ood: Path | None = None
+    pretrain: Training = PRETRAINED
+    supervised: Training = LABELLED
+    settings: dict[str, int | float] | None = None
+    precision: Precision = "auto"
+    seed: int = 0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        require_arm(self.method)
+        require_not_negative(vars(self), "seed")
+
+    @property
+    def training(self) -> Training:
+        """How this arm is trained."""
+        return self.supervised if self.method == SUPERVISED else self.pretrain
+
+
+@takes(ImbalanceSettings)
+def imbalance(settings: ImbalanceSettings) -> None:
+    """Train on a long-tailed part of CIFAR-10, with labels or without, and read the frozen features linearly.
+
+    The settings are those of `ImbalanceSettings`.
+    """
+    cifar = read_cifar10(settings.data)
+    sets = choose_sets(
+        cifar, settings.ratio, settings.images, settings.labels, settings.test, settings.held_out, settings.seed
+    )
+    elsewhere = None if settings.ood is None else find_images(settings.ood, 0)
+    arm = make_arm(
+        settings.method, settings.training, settings.settings or {}, sets.train, len(cifar.classes), settings.seed,
+        settings.out,
     )  # fmt: skip
+    train(settings, arm, sets.train)
     arm.module.to("cuda" if torch.cuda.is_available() else "cpu")
+    figures = read_cell(arm.encoder, arm.classifier, sets, cifar.classes, elsewhere)
+    write_result(settings, sets, cifar.classes, figures)
+
+
+def train(settings: ImbalanceSettings, arm: Arm, images: Pictures) -> None:
+    """Train an arm, or go on with it, and write its encoder and record."""
+    out, training = settings.out, settings.training
+    checkpoint = open_run(out, settings.asked(), settings.resume, defaults=settings.defaults())
+    data_sha256 = picture_hash(images)
+    loader = picture_loader(images.pixels, min(training.batch, len(images)), settings.seed, drop_last=True)
+    rows = fit(
+        arm.module, loader, out, title=f"{settings.method}, ratio {settings.ratio:g}", epochs=training.epochs,
+        precision=settings.precision, data=data_sha256, checkpoint=checkpoint, pause=PAUSE, unit="picture",
+    )  # fmt: skip
     save_weights(arm.encoder.trunk, out / "encoder.safetensors")
     write_record(
-        out, CIFAR, rows, kind="imbalance", method=method, network=NETWORK, seed=seed, epochs=training.epochs,
-        lr=training.lr, images=len(sets.train), data_sha256=data_sha256,
+        out, CIFAR, rows, kind="imbalance", method=settings.method, network=NETWORK, seed=settings.seed,
+        epochs=training.epochs, lr=training.lr, images=len(images), data_sha256=data_sha256,
     )  # fmt: skip
+
+
+def write_result(settings: ImbalanceSettings, sets: Sets, classes: list[str], figures: Mapping[str, Any]) -> None:
+    """Write `result.json` and `confusion.png`, and print the figures.
+
+    Args:
+        settings: What was asked for.
+        sets: The images that were trained and tested on.
+        classes: Their names.
+        figures: Made by `read_cell`.
+    """
+    out = settings.out
     result = {
-        "method": method,
-        "supervised": arm.classifier is not None,
-        "ratio": ratio,
+        "method": settings.method,
+        "supervised": settings.method == SUPERVISED,
+        "ratio": settings.ratio,
         "images": len(sets.train),
-        "seed": seed,
-        "classes": cifar.classes,
+        "seed": settings.seed,
+        "classes": classes,
         "counts": sets.counts,
         "test_images": len(sets.test),
-        "tested_on": "training images held out" if held_out else "test images",
-        **read_cell(arm.encoder, arm.classifier, sets, cifar.classes, elsewhere),
+        "tested_on": "training images held out" if settings.held_out else "test images",
+        **figures,
     }
-    first = next(iter(result["readouts"]))
+    first, readout = next(iter(result["readouts"].items()))
     write_confusion_png(
-        out / "confusion.png", result["readouts"][first]["confusion"], cifar.classes, sets.counts,
-        title=f"{method}, ratio {ratio:g}: {TITLES[first]}",
+        out / "confusion.png", readout["confusion"], classes, sets.counts,
+        title=f"{settings.method}, ratio {settings.ratio:g}: {TITLES[first]}",
     )  # fmt: skip
     write_text(out / "result.json", json.dumps(plain(result), indent=2) + "\n")
     print(describe(result))

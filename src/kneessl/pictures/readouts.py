@@ -16,7 +16,7 @@ from kneessl.pictures.arms import CIFAR
 from kneessl.pictures.cifar10 import Pictures
 from kneessl.pictures.folder import Images
 from kneessl.pictures.linear import SoftmaxRegression
-from kneessl.pictures.probe import Channels, Start, image_features
+from kneessl.pictures.linear_evaluation import Channels, Start, image_features
 from kneessl.pictures.sets import Sets
 from kneessl.progress import progress
 

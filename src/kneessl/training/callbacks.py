@@ -33,7 +33,7 @@ class EpochLog(Callback):
         self.rows: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """What the checkpoint keeps: the rows so far, and the hash of the data."""
         return {"rows": self.rows, "data": self.data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -50,14 +50,14 @@ class EpochLog(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss where it is: reading it would make the host wait for the device."""
+        """Keep the loss on its device: reading it would make the host wait."""
         self.losses.append(outputs["loss"].detach())
         self.exams += global_rows(len(batch[0]))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the line; a loss that is not a number ends the run."""
-        own = torch.stack(self.losses).float().mean()
-        loss = trainer.strategy.reduce(own, reduce_op="mean").item() * trainer.accumulate_grad_batches  # type: ignore[union-attr]
+        local = torch.stack(self.losses).float().mean()
+        loss = trainer.strategy.reduce(local, reduce_op="mean").item() * trainer.accumulate_grad_batches  # type: ignore[union-attr]
         seconds = time.monotonic() - self.start
         if not math.isfinite(loss):
             raise UserError(
@@ -88,7 +88,7 @@ class ProgressBar(Callback):
 
     def __init__(self, title: str, exams_per_epoch: int, unit: str) -> None:
         self.title, self.exams_per_epoch, self.unit = title, exams_per_epoch, unit
-        self.looked = 0.0
+        self.loss_read = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar, at the epoch where a resumed run goes on."""
@@ -104,8 +104,8 @@ class ProgressBar(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move on; the loss is read at most twice a second, since reading it waits for the device."""
-        if time.monotonic() - self.looked > 0.5:
-            self.looked = time.monotonic()
+        if time.monotonic() - self.loss_read > 0.5:
+            self.loss_read = time.monotonic()
             loss = outputs["loss"].item() * trainer.accumulate_grad_batches
             self.bar.set_postfix(epoch=trainer.current_epoch + 1, loss=f"{loss:.3f}", refresh=False)
         self.bar.update(global_rows(len(batch[0])))
@@ -167,7 +167,7 @@ class StopBetweenBatches(Callback):
         self.give_back()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """The same where training ends early."""
+        """Put the handlers back where training ends early, too."""
         self.give_back()
 
     def give_back(self) -> None:

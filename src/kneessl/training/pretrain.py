@@ -19,9 +19,9 @@ from kneessl.settings import Settings, require_not_negative, require_positive, t
 from kneessl.training.augmented import augmented_exam
 from kneessl.training.fit import fit
 from kneessl.training.machine import Precision
+from kneessl.training.online_probe import OnlineProbe
 from kneessl.training.optimizers import Optimization, OptimizerName, default_lr
 from kneessl.training.pretraining import Pretraining
-from kneessl.training.probing import Probe
 from kneessl.training.processes import Processes
 from kneessl.training.runs import data_hash, open_run, plain, write_record
 from kneessl.views.augment import T_PRIME, T, View
@@ -103,7 +103,7 @@ class PretrainSettings(Settings):
         if self.draws == 2 and not METHODS[self.method].two_views:
             raise UserError(f"method {self.method} does not learn from two views, so leave draws at 1")
         require_not_negative(vars(self), "seed")
-        _ = self.preprocessing, self.optimization  # which check what is theirs
+        _ = self.preprocessing, self.optimization  # they check their own values
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -197,7 +197,7 @@ class UnlabelledTraining:
         with nullcontext() if wanted.processes.first else redirect_stdout(None):  # one says which weights were taken
             method = make_method(wanted.method, wanted.pool, self.method_settings, wanted.weights)
         if wanted.probe:
-            probe = Probe(
+            probe = OnlineProbe(
                 self.folder, wanted.plane, wanted.probe, wanted.preprocessing, wanted.epochs, wanted.probes,
                 method.encoder,
             )  # fmt: skip

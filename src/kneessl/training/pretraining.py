@@ -15,8 +15,8 @@ from kneessl.methods import Method
 from kneessl.nets.encoder import save_weights
 from kneessl.training.collapse_watch import CollapseWatch
 from kneessl.training.fit import seeded
+from kneessl.training.online_probe import OnlineProbe
 from kneessl.training.optimizers import Optimization, make_optimizer, warmup_cosine
-from kneessl.training.probing import Probe
 from kneessl.views.inputs import ViewMaker
 
 
@@ -42,7 +42,7 @@ class Pretraining(L.LightningModule):
         optimization: Optimization,
         seed: int,
         out: Path,
-        probe: Probe | None = None,
+        probe: OnlineProbe | None = None,
         draws: int = 1,
     ) -> None:
         super().__init__()

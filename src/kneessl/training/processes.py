@@ -103,9 +103,9 @@ class SyncedNorms(LayerSync):
     """Batch norm over all processes while Lightning trains."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Before training."""
+        """Called before training: batch norm takes its statistics over all processes."""
         return synced(model)
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """After it."""
+        """Called after training: batch norm works on one process again, so that it can be saved and used alone."""
         return alone(model)

@@ -12,7 +12,7 @@ from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.nets.encoder import ClipEncoder, save_weights
 from kneessl.pictures.folder import Images, ImageSet, find_images
-from kneessl.pictures.probe import (
+from kneessl.pictures.linear_evaluation import (
     BATCH,
     IMAGENET,
     Channels,
@@ -347,7 +347,9 @@ def test_a_folder_in_use_is_not_written_over(coloured, floor):
 
 def test_the_command_line_fits(monkeypatch):
     example = "kneessl probe --data images --from runs/encoder --out runs/probe"
-    command = cli.Command("kneessl.pictures.probe:probe", (), "linear evaluation on images by class", example)
+    command = cli.Command(
+        "kneessl.pictures.linear_evaluation:probe", (), "linear evaluation on images by class", example
+    )
     monkeypatch.setitem(cli.COMMANDS, "probe", command)
     parser, function, switches = cli.make_parser("probe")
     assert function is probe

@@ -23,6 +23,7 @@ from kneessl.nets.features import recalibrate as recalibrate_norms
 from kneessl.nets.weights import load_weights
 from kneessl.pictures.folder import Images, ImageSet, find_images, read_images
 from kneessl.progress import progress
+from kneessl.settings import Settings, require_not_negative, takes
 from kneessl.training.machine import describe_machine
 from kneessl.training.runs import open_run, plain, read_record
 from kneessl.views.preprocess import Preprocessing
@@ -39,7 +40,7 @@ class Channels:
 
     Args:
         mean: Of the values from 0 to 1, channel by channel.
-        std: Likewise.
+        std: Their standard deviations, channel by channel.
         source: Whose they are, in words.
     """
 
@@ -87,16 +88,9 @@ class Answers:
     """The inverse L2 regularisation that was chosen."""
 
 
-def probe(
-    data: Path,
-    out: Path,
-    from_run: Path | None = None,
-    weights: Path | None = None,
-    size: int = 224,
-    recalibrate: bool = False,
-    seed: int = 0,
-) -> None:
-    """Evaluate an encoder by a linear classifier, and by nearest neighbours, on its frozen features of images by class.
+@dataclass(frozen=True)
+class ProbeSettings(Settings):
+    """What `kneessl probe` is asked for.
 
     Args:
         data: Folder of images, `train/CLASS/` and `test/CLASS/` (or `valid`, `val`) or just `CLASS/`, then split 80/20.
@@ -107,48 +101,73 @@ def probe(
         recalibrate: Estimate batch-norm statistics anew on training images; for random weights always done.
         seed: Of the 80/20 split, of random weights, and of the images to recalibrate on.
     """
-    settings = {k: v for k, v in locals().items() if k != "out"}
-    if from_run is not None and weights is not None:
-        raise UserError("--from and --weights both name an encoder; give one of them")
-    if size < 32:
-        raise UserError(f"size is {size}; ResNet-18 needs images of at least 32 pixels")
-    if seed < 0:
-        raise UserError(f"seed is {seed}; it must be 0 or more")
-    images = find_images(data, seed)
-    torch.manual_seed(seed)
-    start = make_start(from_run, weights, size)
+
+    data: Path
+    out: Path
+    from_run: Path | None = None
+    weights: Path | None = None
+    size: int = 224
+    recalibrate: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.from_run is not None and self.weights is not None:
+            raise UserError("--from and --weights both name an encoder; give one of them")
+        if self.size < 32:
+            raise UserError(f"size is {self.size}; ResNet-18 needs images of at least 32 pixels")
+        require_not_negative(vars(self), "seed")
+
+    @property
+    def recalibrated(self) -> bool:
+        """Whether batch-norm statistics are estimated anew; those of random weights always are."""
+        return self.recalibrate or (self.from_run is None and self.weights is None)
+
+
+@takes(ProbeSettings)
+def probe(settings: ProbeSettings) -> None:
+    """Evaluate an encoder by a linear classifier, and by nearest neighbours, on its frozen features of images by class.
+
+    The settings are those of `ProbeSettings`.
+    """
+    images = find_images(settings.data, settings.seed)
+    torch.manual_seed(settings.seed)
+    start = make_start(settings.from_run, settings.weights, settings.size)
     start.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-    with new_folder(out) as run:
-        open_run(run, settings, resume=False)
-        renewed = recalibrate or (from_run is None and weights is None)
-        if renewed:
-            files = calibration_files(images.train.files, seed)
-            recalibrate_norms(start.encoder, image_batches(files, size, start, "batch norm"))
-        train = image_features(images.train, size, start, "training images")
-        test = image_features(images.test, size, start, "test images")
+    with new_folder(settings.out) as run:
+        open_run(run, settings.asked(), resume=False)
+        if settings.recalibrated:
+            files = calibration_files(images.train.files, settings.seed)
+            recalibrate_norms(start.encoder, image_batches(files, settings.size, start, "batch norm"))
+        train = image_features(images.train, settings.size, start, "training images")
+        test = image_features(images.test, settings.size, start, "test images")
         answers = read_out(train.values, images.train.labels, test.values)
         result = summarise_answers(images, answers)
-        record = {
-            "kind": "probe",
-            "start": start.name,
-            "channels": asdict(start.channels),
-            "size": size,
-            "recalibrated": renewed,
-            "seed": seed,
-            "split": images.split,
-            "left_out": images.left_out.left_out,
-            "data_sha256": pixel_hash(images, train, test),
-            "versions": {name: version(name) for name in ("kneessl", "torch", "scikit-learn", "numpy", "pillow")},
-            "machine": describe_machine(),
-        }
+        record = describe_run(settings, images, start, pixel_hash(images, train, test))
         write_text(run / "run.json", json.dumps(plain(record), indent=2) + "\n")
         write_text(run / "result.json", json.dumps(plain(result), indent=2) + "\n")
-        write_predictions(run / "predictions.csv", data, images, answers)
-    print(describe(images, start, renewed, result))
+        write_predictions(run / "predictions.csv", settings.data, images, answers)
+    print(describe(images, start, settings.recalibrated, result))
     known = set(train.digests)
     if repeated := sum(digest in known for digest in test.digests):
         print(f"note: {repeated} test images equal a training image, pixel for pixel", file=sys.stderr)
-    print(f"result: {out / 'result.json'}")
+    print(f"result: {settings.out / 'result.json'}")
+
+
+def describe_run(settings: ProbeSettings, images: Images, start: Start, data_sha256: str) -> dict[str, Any]:
+    """What `run.json` says."""
+    return {
+        "kind": "probe",
+        "start": start.name,
+        "channels": asdict(start.channels),
+        "size": settings.size,
+        "recalibrated": settings.recalibrated,
+        "seed": settings.seed,
+        "split": images.split,
+        "left_out": images.left_out.left_out,
+        "data_sha256": data_sha256,
+        "versions": {name: version(name) for name in ("kneessl", "torch", "scikit-learn", "numpy", "pillow")},
+        "machine": describe_machine(),
+    }
 
 
 def make_start(from_run: Path | None, weights: Path | None, size: int) -> Start:

@@ -10,8 +10,8 @@ from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder, write_labels, write_series
 from kneessl.methods.byol import BYOL
 from kneessl.nets.encoder import ClipEncoder
+from kneessl.training.online_probe import OnlineProbe
 from kneessl.training.pretrain import pretrain
-from kneessl.training.probing import Probe
 from kneessl.views.preprocess import Preprocessing
 
 TINY = {
@@ -66,7 +66,7 @@ def test_probing_changes_nothing_of_the_training(labelled, tmp_path):
 def test_the_valid_split_is_never_read(labelled, tmp_path):
     """There is none here at all, and the probe works."""
     assert not (labelled / "valid").exists()
-    probe = Probe(ExamFolder(labelled), "sagittal", "acl", Preprocessing(32), 1, 1, ClipEncoder("max"))
+    probe = OnlineProbe(ExamFolder(labelled), "sagittal", "acl", Preprocessing(32), 1, 1, ClipEncoder("max"))
     torch.manual_seed(0)
     figures = probe(ClipEncoder("none"), 1)
     assert figures["linear_auc"] > 0.9

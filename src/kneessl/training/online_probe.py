@@ -13,7 +13,7 @@ from kneessl.nets.synced_norm import alone
 from kneessl.views.preprocess import Preprocessing
 
 
-class Probe:
+class OnlineProbe:
     """Probes the frozen features of labelled training exams, each scored by a probe that has not seen it.
 
     Neither the `valid` split nor the weights that are being trained are touched: features are those of a copy.
