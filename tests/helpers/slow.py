@@ -79,7 +79,7 @@ SLOW: dict[str, set[str]] = {
         "test_the_target_moves_after_optimiser_steps_only",
         "unbroken",
     },
-    "training/test_probing.py": {
+    "training/test_online_probe.py": {
         "test_a_collapsed_run_says_so_in_its_record",
         "test_probes_are_spread_over_the_training_and_come_last",
         "test_probing_changes_nothing_of_the_training",
