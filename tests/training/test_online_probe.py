@@ -101,7 +101,7 @@ def test_a_collapsed_run_says_so_in_its_record(labelled, tmp_path, monkeypatch):
 def test_features_no_better_than_the_untrained_encoders_are_said(labelled, tmp_path, monkeypatch, capsys):
     """The first probe is of the trained encoder, the second of the untrained one."""
     figures = iter([0.55, 0.61, 0.64])
-    monkeypatch.setattr(Probe, "read", lambda self, encoder: (next(figures), 0.5))
+    monkeypatch.setattr(OnlineProbe, "read", lambda self, encoder: (next(figures), 0.5))
     pretrain(labelled, tmp_path / "run", probe="acl", probes=2, **SHORT)
     said = "a linear probe on the frozen features has AUC 0.550, and 0.610 on those of the untrained encoder"
     printed = capsys.readouterr()
