@@ -8,9 +8,9 @@ from kneessl.pictures.arms import CIFAR, CROPPED, SUPERVISED, Training, make_arm
 from kneessl.pictures.cifar10 import Pictures
 
 TRAIN = Pictures(np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8), np.arange(12) % 10)
-TWO_VIEWS = ["byolmed2d", "byol", "simclr", "moco_v1", "moco_v2", "barlow_twins", "simsiam", "vicreg"]
+TWO_VIEWS = ["byolmed2d", "byol_vc", "byol", "simclr", "moco_v1", "moco_v2", "barlow_twins", "simsiam", "vicreg"]
 SMALL = {"byol": {"hidden": 16, "dim": 8}, "byolmed2d": {"hidden": 16}, "barlow_twins": {"hidden": 16}}
-SMALL |= {"simsiam": {"hidden": 16, "dim": 16}, "vicreg": {"hidden": 16}}
+SMALL |= {"byol_vc": {"hidden": 16, "dim": 8}, "simsiam": {"hidden": 16, "dim": 16}, "vicreg": {"hidden": 16}}
 
 
 def arm(name, settings=None, training=None):
