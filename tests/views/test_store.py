@@ -8,7 +8,7 @@ from kneessl.finetuning.mrnet import WholeSeries
 from kneessl.views import store
 from kneessl.views.clips import Clips, EpochSampler, ResidentClips, clip_loader
 from kneessl.views.preprocess import Preprocessing
-from kneessl.views.store import ResidentSlices, fits, hold
+from kneessl.views.store import ResidentSlices, fits_in_memory, hold
 
 CPU = torch.device("cpu")
 
@@ -89,7 +89,7 @@ def test_a_batch_is_a_copy(folder):
 
 @pytest.mark.parametrize(("needed", "free", "room"), [(5, 10, True), (6, 10, False), (5, 11, True), (1, 0, False)])
 def test_series_may_take_half_of_what_is_free(needed, free, room):
-    assert fits(needed, free) == room
+    assert fits_in_memory(needed, free) == room
 
 
 def test_the_bytes_that_decide_are_those_of_the_files(folder, monkeypatch, capsys):

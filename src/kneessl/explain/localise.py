@@ -70,7 +70,7 @@ def localise(model: Path, data: Path, task: str | None = None, split: Split = "v
     summary = {"split": split, "area_unit": unit, "results": [result_summary(result) for result in results]}
     out = out or model
     write_text(out / "localisation.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    write_table(out / "localisation.csv", results, unit)
+    write_measurements(out / "localisation.csv", results, unit)
     rows = [(result, loaded.planes[result.plane]) for result in results]
     write_examples(out / "examples.png", rows, folder, split, boxes)
     print("\n".join(result_text(result) for result in results))
@@ -254,7 +254,7 @@ def result_text(result: PlaneMeasurement) -> str:
     return "\n".join(lines)
 
 
-def write_table(path: Path, results: list[PlaneMeasurement], unit: str) -> None:
+def write_measurements(path: Path, results: list[PlaneMeasurement], unit: str) -> None:
     """One line for each exam, task and plane, unrounded."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -63,7 +63,7 @@ def hold_if_room(folder: ExamFolder, split: str, plane: str, exams: Sequence[str
         return None
     device, free = gpu
     needed = sum(folder.path(split, plane, exam).stat().st_size for exam in exams)
-    if fits(needed, free):
+    if fits_in_memory(needed, free):
         return hold(folder, split, plane, exams, device)
     print(
         f"note: the {plane} series take {needed / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB "
@@ -73,7 +73,7 @@ def hold_if_room(folder: ExamFolder, split: str, plane: str, exams: Sequence[str
     return None
 
 
-def fits(needed: int, free: int) -> bool:
+def fits_in_memory(needed: int, free: int) -> bool:
     """Whether series may take so many bytes of those that are free; the other half is for the training itself."""
     return needed <= free // 2
 

@@ -17,7 +17,7 @@ def log_fault(doing: str, error: BaseException) -> None:
     LOG.error("%s: %s", doing, fault_text(error))
 
 
-def sentence(text: str) -> str:
-    """What a `UserError` says, with a capital and a full stop."""
+def as_sentence(text: str) -> str:
+    """The text of a `UserError` with a capital letter and a full stop."""
     text = text.rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from kneessl.errors import UserError
 from kneessl.reader.intake.limits import Inbox, Limits
 from kneessl.reader.intake.multipart import DamagedMessageError, MultipartFiles, boundary_of
-from kneessl.reader.web.faults import sentence
+from kneessl.reader.web.faults import as_sentence
 
 STALLED_SECONDS = 60.0
 """A client that sends nothing for so long is taken to be gone."""
@@ -40,7 +40,7 @@ async def receive(request: Request, folder: Path, limits: Limits) -> int:
             message = MultipartFiles(boundary, inbox, skip_empty=True)
             await _receive_pieces(request, message)
     except UserError as error:
-        raise HTTPException(413, sentence(str(error))) from None
+        raise HTTPException(413, as_sentence(str(error))) from None
     except (DamagedMessageError, ClientDisconnect):
         raise HTTPException(400, CUT_OFF) from None
     except TimeoutError:

@@ -12,7 +12,7 @@ from kneessl.reader.answer.assessment import Assessment, ModelFacts
 from kneessl.reader.answer_folder import write_answer
 from kneessl.reader.intake.limits import Limits
 from kneessl.reader.intake.unzip import is_zip, unpack
-from kneessl.reader.web.faults import log_fault, sentence
+from kneessl.reader.web.faults import as_sentence, log_fault
 from kneessl.reader.web.schema import FindingLine, KneeLine
 from kneessl.reader.web.store import Store
 from kneessl.sources.dicom.series import Knee
@@ -79,7 +79,7 @@ class Worker:
         try:
             self.store.publish(study, self._write_answers(study))
         except UserError as error:
-            self.store.fail(study, sentence(without_folder(str(error), self.store.root)))
+            self.store.fail(study, as_sentence(without_folder(str(error), self.store.root)))
         except Exception as error:
             log_fault(f"study {study}", error)
             self.store.fail(study, UNFORESEEN)
