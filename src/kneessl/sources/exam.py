@@ -75,6 +75,8 @@ class ImportedSeries:
     source_sha256: str
     choice: str
     """What was chosen, and why, in words."""
+    obliquity_deg: float = 0.0
+    """Angle between the normal of its slices and the axis of its plane."""
     weighting: Weighting = "unknown"
     fat_suppressed: bool | None = None
     echo_ms: float | None = None
@@ -94,3 +96,5 @@ class FoundExam:
     """Where the source has it published; None where it is the user's choice."""
     labels: dict[str, int] = field(default_factory=dict)
     """Task to label, where the source has labels."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on what contradicts its side, and on what was assumed of its series."""

@@ -17,6 +17,10 @@ from kneessl.sources.files import SourceFile, source_files
 from kneessl.sources.kneemri import kneemri_exams, kneemri_files
 from kneessl.sources.nifti import nifti_exams, nifti_files
 from kneessl.sources.notes import Notes
+from kneessl.sources.quality import quality_remarks
+
+_MOST_REMARKS = 20
+"""That are printed; of thousands of exams nobody reads them all."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def import_exams(
     notes = Notes(skip_faulty)
     with new_folder(out) as folder:
         exams = find_exams(src, settings, notes)
-        lines, labels = _write(folder, exams, split, same_patient, notes)
+        lines, labels, remarks = _write(folder, exams, split, same_patient, notes)
         if not lines:
             raise UserError(f"{src} holds no knee series that can be imported; left out: {notes or 'nothing'}")
         write_provenance(folder, lines)
@@ -80,6 +84,15 @@ def import_exams(
     print(f"{out}: exams {len({line.exam for line in lines})}, series {len(lines)}, split {splits}")
     if notes:
         print(f"left out: {notes}", file=sys.stderr)
+    if assumed := notes.assumptions():
+        print(f"assumed: {'; '.join(assumed)}", file=sys.stderr)
+    for remark in remarks[:_MOST_REMARKS]:
+        print(f"note: {remark}", file=sys.stderr)
+    if len(remarks) > _MOST_REMARKS:
+        print(
+            f"note: {len(remarks) - _MOST_REMARKS} more such notes; {out / 'exams.csv'} has what is said of a series",
+            file=sys.stderr,
+        )
 
 
 def find_exams(src: Path, settings: ImportSettings, notes: Notes) -> list[FoundExam]:
@@ -99,10 +112,11 @@ def find_exams(src: Path, settings: ImportSettings, notes: Notes) -> list[FoundE
 
 def _write(
     folder: Path, exams: list[FoundExam], split: Split, same_patient: bool, notes: Notes
-) -> tuple[list[Provenance], dict[tuple[str, str], dict[str, int]]]:
-    """Write the series, one at a time; returns the lines of `exams.csv`, and labels by split and task."""
+) -> tuple[list[Provenance], dict[tuple[str, str], dict[str, int]], list[str]]:
+    """Write the series, one at a time; returns the lines of `exams.csv`, labels by split and task, and remarks."""
     lines: list[Provenance] = []
     labels: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    remarks: list[str] = []
     groups: dict[str, str] = {}
     number = 0
     for exam in progress(exams, title="exams", unit="exam"):
@@ -113,20 +127,29 @@ def _write(
         for part in exam.parts:
             try:
                 for series in part():
+                    quality = _quality(series)
                     write_series(folder, where, series.plane, name, series.volume)
-                    written.append(_provenance(series, where, name, group))
+                    written.append(_provenance(series, where, name, group, quality))
+                    remarks += [f"{name} {series.plane}: {text}" for text in quality]
             except UserError as error:
                 notes.fault(error)
         if written:
             groups[person] = group
             lines += written
+            remarks += [f"{name}: {text}" for text in exam.remarks]
             for task, label in exam.labels.items():
                 labels[where, task][name] = label
             number += 1
-    return lines, labels
+    return lines, labels, remarks
 
 
-def _provenance(series: ImportedSeries, split: Split, exam: str, group: str) -> Provenance:
+def _quality(series: ImportedSeries) -> list[str]:
+    """What `kneessl predict` would flag of a series."""
+    slices = len(series.volume)
+    return list(quality_remarks(series.plane, slices, series.slice_mm, series.pixel_mm, round(series.obliquity_deg, 1)))
+
+
+def _provenance(series: ImportedSeries, split: Split, exam: str, group: str, quality: list[str]) -> Provenance:
     return Provenance(
         split=split,
         exam=exam,
@@ -137,7 +160,7 @@ def _provenance(series: ImportedSeries, split: Split, exam: str, group: str) -> 
         column_mm=round(series.pixel_mm, 4),
         slice_mm=round(series.slice_mm, 4),
         source_sha256=series.source_sha256,
-        choice=series.choice,
+        choice="; ".join((series.choice, *quality)),
         source=series.source,
         weighting="" if series.weighting == "unknown" else series.weighting,
         fat_suppressed=series.fat_suppressed,

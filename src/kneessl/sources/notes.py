@@ -15,6 +15,8 @@ class Notes:
     def __init__(self, skip_faulty: bool = False) -> None:
         self.skip_faulty = skip_faulty
         self.left_out: Counter[str] = Counter()
+        self.assumed: Counter[str] = Counter()
+        """What was taken for granted, since the files do not say it."""
         self.faults = 0
         """Among them, how many things should have been read and could not be."""
         self._of_study: dict[str, Counter[str]] = defaultdict(Counter)
@@ -30,6 +32,11 @@ class Notes:
         self.left_out[what] += count
         self._of_study[study][what] += count
 
+    def assume(self, what: str, count: int = 1) -> None:
+        """Note what was taken for granted; `what` as in `leave_out`. Nothing where the count is 0."""
+        if count:
+            self.assumed[what] += count
+
     def fault(self, error: UserError, study: str = "") -> None:
         """Note something that should have been read and could not be.
 
@@ -44,6 +51,10 @@ class Notes:
     def of_study(self, study: str) -> tuple[str, ...]:
         """What was left out of one study, and what no study can be told of, each with its count."""
         return _lines(self._of_study[study] + self._of_study[""])
+
+    def assumptions(self) -> tuple[str, ...]:
+        """What was taken for granted, each with its count."""
+        return _lines(self.assumed)
 
     def __bool__(self) -> bool:
         """Whether anything was left out."""

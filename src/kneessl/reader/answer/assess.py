@@ -236,6 +236,8 @@ def study_flags(knee: Knee, used: Mapping[Plane, Prepared], facts: Sequence[Seri
     """Flags on the study and on the series that were used."""
     for text in knee.flags:
         yield Flag("laterality", None, text)
+    for text in knee.remarks:
+        yield Flag("data", None, text)
     for one in facts:
         if one.used:
             yield from quality_flags(used[one.plane], one)

@@ -6,6 +6,7 @@ from pathlib import Path
 from kneessl.progress import progress
 from kneessl.sources.dicom.image import read_headers
 from kneessl.sources.dicom.series import DicomSeries, find_knees
+from kneessl.sources.dicom.stack import obliquity_deg
 from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings
 from kneessl.sources.files import SourceFile
 from kneessl.sources.notes import Notes
@@ -25,7 +26,10 @@ def dicom_exams(src: Path, files: Sequence[SourceFile], settings: ImportSettings
     named = [(file.path, file.name) for file in files]
     images = read_headers(progress(named, title="headers", unit="file"), notes)
     knees = find_knees(images, settings.echo_ms, settings.every_echo, notes, settings.weighting)
-    exams = [FoundExam(knee.key, knee.person, tuple(map(_part, knee.series))) for knee in knees]
+    exams = [
+        FoundExam(knee.key, knee.person, tuple(map(_part, knee.series)), remarks=(*knee.flags, *knee.remarks))
+        for knee in knees
+    ]
     return sorted(exams, key=lambda exam: exam.key)
 
 
@@ -41,6 +45,7 @@ def _part(series: DicomSeries) -> Callable[[], Iterator[ImportedSeries]]:
             source="DICOM",
             source_sha256=prepared.source_sha256,
             choice=prepared.choice,
+            obliquity_deg=obliquity_deg(series.images[0]),
             weighting=series.contrast.weighting,
             fat_suppressed=series.contrast.fat_suppressed,
             echo_ms=series.images[0].echo_ms,

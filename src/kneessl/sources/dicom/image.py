@@ -1,7 +1,7 @@
 """DICOM headers as light records, one an image.
 
-Of the patient's identity only the ID is ever read, to keep exams of one person together; it goes no further than
-`Image.person`.
+Of the patient's identity only the ID and its issuer are ever read, to keep exams of one person together; they go no
+further than `Image`.
 """
 
 from collections.abc import Iterable
@@ -61,8 +61,10 @@ class Image:
     number: str
     """How an error names the file, such as `file 3 of 192`: a path may carry a patient's name."""
     frame: int
-    person: str
-    """A key for the patient; not to be written anywhere."""
+    patient: str
+    """PatientID, empty where it is blank; not to be written anywhere."""
+    issuer: str
+    """IssuerOfPatientID, likewise."""
     study: str
     series: str
     instance: str
@@ -212,7 +214,8 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         file=file,
         number=number,
         frame=index,
-        person=_person(header),
+        patient=header.text("PatientID"),
+        issuer=header.text("IssuerOfPatientID"),
         study=_uid(header, "StudyInstanceUID"),
         series=_uid(header, "SeriesInstanceUID"),
         instance=header.text("SOPInstanceUID"),
@@ -256,13 +259,6 @@ def _uid(header: Header, keyword: str) -> str:
     if not (uid := header.text(keyword)):
         raise ValueError(keyword)
     return uid
-
-
-def _person(header: Header) -> str:
-    patient = header.text("PatientID")
-    if not patient:
-        return f"study {header.text('StudyInstanceUID')}"
-    return f"patient {patient} of {header.text('IssuerOfPatientID')}"
 
 
 def _orthonormal(orientation: tuple[float, ...]) -> bool:

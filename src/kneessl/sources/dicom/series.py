@@ -1,19 +1,22 @@
-"""From images to exams: series split by orientation and echo, and the best one for each plane of each knee."""
+"""From images to exams: one for each knee of each study, of the best series of each plane."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import Plane, Weighting
 from kneessl.sources.dicom.choice import Choice, Family, Wanted, choose, milliseconds
 from kneessl.sources.dicom.contrast import contrast_of
+from kneessl.sources.dicom.grouping import Group, groups_of
 from kneessl.sources.dicom.image import Image
 from kneessl.sources.dicom.laterality import UNKNOWN, Placed, Side, sides
+from kneessl.sources.dicom.persons import Persons, by_person
 from kneessl.sources.dicom.stack import DicomSeries, Prepared, name_of, obliquity_deg, ordered, plane_of
 from kneessl.sources.exam import FEWEST_SLICES
 from kneessl.sources.notes import Notes
+from kneessl.sources.quality import LOCALISERS, is_localiser
 
 __all__ = ["DicomSeries", "Knee", "Prepared", "SeriesFacts", "find_knees"]
 
@@ -62,6 +65,8 @@ class Knee:
     """Every series of the study that could belong to this knee, by number."""
     flags: tuple[str, ...]
     """Sentences on what contradicts its laterality."""
+    remarks: tuple[str, ...]
+    """Sentences on what else was assumed of the series that are used, or left out of them."""
     left_out: tuple[str, ...]
     """Files of the study that never became a series, by what they are, with their count."""
 
@@ -73,7 +78,7 @@ class Knee:
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """The series of one family in its study, usable or not."""
+    """The series of one group in its study, usable or not."""
 
     stacks: tuple[tuple[int, Sequence[Image]], ...]
     """Number and images of each echo."""
@@ -81,7 +86,7 @@ class _Member:
     """By rising echo; none where it cannot be used."""
     reason: str
     """Why it cannot be used."""
-    digest: str
+    group: Group
     side: Side = UNKNOWN
 
 
@@ -104,59 +109,58 @@ def find_knees(
     Raises:
         UserError: a series that lacks slices or has two at one place, unless `notes` skips faults.
     """
+    images = list(images)
+    persons = Persons(images)
+    persons.note(notes)
     studies: dict[str, list[Image]] = defaultdict(list)
     for image in images:
         studies[image.study].append(image)
     wanted = Wanted(echo_ms, every_echo, weighting or {})
     knees: list[Knee] = []
     for study in sorted(studies, key=_digest):
-        left_out = notes.of_study(study)
-        for side, members in _by_knee(_members(studies[study], notes), notes, study):
-            choices = choose([Family(member.series, member.digest) for member in members if member.series], wanted)
-            knees += [
-                _knee(f"{_digest(study + side)} {number:04d}", side, members, choice, left_out)
-                for number, choice in enumerate(choices)
-            ]
+        people = by_person(studies[study], persons, notes)
+        for person, images_of_person in people.items():
+            # A hash over an identity could be undone, so a study of several persons is told apart by their series.
+            name = study if len(people) == 1 else study + min(_digest(image.series) for image in images_of_person)
+            knees += _knees_of(name, person, images_of_person, wanted, notes)
+    return knees
+
+
+def _knees_of(name: str, person: str, images: Sequence[Image], wanted: Wanted, notes: Notes) -> list[Knee]:
+    """The exams of one person in one study; `name` is hashed into their keys."""
+    study = images[0].study
+    left_out = notes.of_study(study)
+    members = _members(images, notes)
+    knees = []
+    for side, of_knee in _by_knee(members, notes, study):
+        choices = choose([Family(member.series, member.group.digest) for member in of_knee if member.series], wanted)
+        knees += [
+            _knee(f"{_digest(name + side)} {number:04d}", person, side, of_knee, choice, left_out)
+            for number, choice in enumerate(choices)
+        ]
     return knees
 
 
 def _members(images: Sequence[Image], notes: Notes) -> list[_Member]:
-    """The families of one study, each with its side; numbered in the order of their hashes, then of their echoes."""
-    families: dict[tuple, dict[float | None, list[Image]]] = defaultdict(lambda: defaultdict(list))
-    orientations: dict[str, set[tuple]] = defaultdict(set)
-    for image in images:
-        families[_family(image)][None if image.echo_ms is None else round(image.echo_ms, 2)].append(image)
-        orientations[image.series].add(_orientation(image))
+    """The groups of one study, each with its side; numbered in the order of their hashes, then of their echoes."""
     members, number = [], 1
-    for digest, key in sorted((_digest(repr(key)), key) for key in families):
-        by_echo = sorted(families[key].items(), key=lambda item: (item[0] is None, item[0] or 0.0))
-        stacks = tuple((number + index, images) for index, (_, images) in enumerate(by_echo))
-        mixed = len(orientations[stacks[0][1][0].series])
-        series, reason = _series_of(stacks, mixed, notes)
+    for group in groups_of(images):
+        stacks = tuple((number + index, echo) for index, echo in enumerate(group.echoes))
+        series, reason = _series_of(stacks, group, notes)
         in_order = tuple((one.number, one.images) for one in series)
-        members.append(_Member(in_order or stacks, series, reason, digest))
+        members.append(_Member(in_order or stacks, series, reason, group))
         number += len(stacks)
     return [_with_side(*pair) for pair in zip(members, sides([_placed(member) for member in members]), strict=True)]
 
 
-def _family(image: Image) -> tuple:
-    """What the images of a series share, but for their echo."""
-    size = (image.rows, image.columns, round(image.row_mm, 4), round(image.column_mm, 4))
-    return (image.study, image.series, image.image_type, _orientation(image), size)
-
-
-def _orientation(image: Image) -> tuple[float, ...]:
-    return tuple(round(value, 3) + 0.0 for value in image.orientation)
-
-
 def _series_of(
-    stacks: Sequence[tuple[int, Sequence[Image]]], orientations: int, notes: Notes
+    stacks: Sequence[tuple[int, Sequence[Image]]], group: Group, notes: Notes
 ) -> tuple[tuple[DicomSeries, ...], str]:
-    """The ordered series of one family; or none and the reason, where it is too short or faulty."""
+    """The ordered series of one group; or none and the reason, where it is too short or faulty."""
     study, most = stacks[0][1][0].study, max(len(images) for _, images in stacks)
     if most < FEWEST_SLICES:
         notes.leave_out(f"series with fewer than {FEWEST_SLICES} slices", len(stacks), study)
-        mixed = f" (the images of its series have {orientations} orientations)" if orientations > 1 else ""
+        mixed = f" (the images of its series have {group.parted})" if group.parted else ""
         return (), f"fewer than {FEWEST_SLICES} slices{mixed}"
     try:
         for _, images in stacks:
@@ -165,15 +169,22 @@ def _series_of(
                     f"{name_of(images)} has {len(images)} images at echo {milliseconds(images[0].echo_ms)}, but {most} "
                     "at another; export the whole series again"
                 )
-        return tuple(replace(ordered(images), number=number) for number, images in stacks), ""
+        series = tuple(replace(ordered(images), number=number) for number, images in stacks)
     except UserError as error:
         notes.fault(error, study)
         return (), str(error)
+    image = series[0].images[0]
+    if is_localiser(most, series[0].slice_mm, max(image.rows * image.row_mm, image.columns * image.column_mm)):
+        notes.leave_out(LOCALISERS, len(stacks), study)
+        return (), f"one of the {LOCALISERS}"
+    return series, ""
 
 
 def _placed(member: _Member) -> Placed:
     tags = {image.laterality for _, images in member.stacks for image in images} - {""}
-    return Placed(member.stacks[0][0], frozenset(tags), member.series[0].centre if member.series else None)
+    placed = Placed(member.stacks[0][0], frozenset(tags), member.series[0].centre if member.series else None)
+    # One tag cannot be true of both stacks of a series of both knees: there the place tells.
+    return replace(placed, tags=frozenset()) if member.group.by_place and placed.tag != placed.by_centre else placed
 
 
 def _with_side(member: _Member, side: Side) -> _Member:
@@ -196,7 +207,9 @@ def _by_knee(members: Sequence[_Member], notes: Notes, study: str) -> list[tuple
     return [(side, [member for member in everything if member.side.side in {side, ""}]) for side in known]
 
 
-def _knee(key: str, side: str, members: Sequence[_Member], choice: Choice, left_out: tuple[str, ...]) -> Knee:
+def _knee(
+    key: str, person: str, side: str, members: Sequence[_Member], choice: Choice, left_out: tuple[str, ...]
+) -> Knee:
     known = [member.side for member in members if member.series]
     source = max(known, key=lambda one: (one.side == side, one.sure, one.tagged)).source
     flags = tuple(dict.fromkeys(flag for one in known for flag in one.flags))
@@ -208,15 +221,32 @@ def _knee(key: str, side: str, members: Sequence[_Member], choice: Choice, left_
     ]
     return Knee(
         key=key,
-        person=members[0].stacks[0][1][0].person,
+        person=person,
         candidates=choice.candidates,
         laterality=side,
         laterality_from=source,
         laterality_sure=any(one.sure for one in known) and not flags,
         facts=tuple(facts),
         flags=flags,
+        remarks=tuple(_remarks(members, used)),
         left_out=left_out,
     )
+
+
+def _remarks(members: Sequence[_Member], used: Set[int]) -> Iterator[str]:
+    """What was assumed of the series that are used, or left out of them."""
+    for member in members:
+        for series in member.series:
+            if series.number not in used:
+                continue
+            if member.group.parted:
+                parts = " and ".join(map(str, member.group.parts))
+                yield (
+                    f"Series {series.number} is a part of its SeriesInstanceUID, whose images have "
+                    f"{member.group.parted}: parts of {parts} images, of which this is one of {member.group.size}."
+                )
+            if series.assumed:
+                yield f"Series {series.number}: {series.assumed}."
 
 
 def _facts(number: int, images: Sequence[Image], member: _Member, used: bool, reason: str) -> SeriesFacts:

@@ -47,6 +47,8 @@ class DicomSeries:
     """`L`, `R` or empty, once it is known."""
     number: int = 0
     """Of its `SeriesFacts`, once it has one."""
+    assumed: str = ""
+    """What was assumed to order its slices, in words; empty where nothing had to be."""
 
     @property
     def directions(self) -> np.ndarray:
@@ -108,6 +110,8 @@ class DicomSeries:
         volume, pixel_mm = pictures_of(self.name, shown)
         normal = ", ".join(f"{value:.2f}" for value in self.directions[0])
         chosen = f"DICOM; {self.plane} by the normal ({normal}); {len(self.images)} slices by {self.order}"
+        if self.assumed:
+            chosen += f"; {self.assumed}"
         turned = shown.directions[0] @ self.directions[0] < 0
         return Prepared(
             plane=self.plane,
@@ -129,8 +133,11 @@ def ordered(images: Sequence[Image]) -> DicomSeries:
     Raises:
         UserError: there are two at one place, some are missing, or nothing says their order.
     """
-    if all(image.position is not None for image in images):
+    missing = sum(image.position is None for image in images)
+    if not missing:
         return _ordered_by_position(images)
+    if missing < len(images):
+        return _ordered_with_one_placed(images)
     numbers = {image.instance_number for image in images}
     slice_mm = images[0].slice_mm
     if None in numbers or len(numbers) < len(images) or slice_mm is None:
@@ -139,9 +146,35 @@ def ordered(images: Sequence[Image]) -> DicomSeries:
             "thickness to order them by; export it again"
         )
     by_number = sorted(images, key=lambda image: image.instance_number or 0)
-    # A position on some images only would give the volume a false place.
-    placeless = tuple(replace(image, position=None) for image in by_number)
-    return DicomSeries(placeless, slice_mm, "InstanceNumber (positions are missing, so first and last may be swapped)")
+    return DicomSeries(
+        tuple(by_number), slice_mm, "InstanceNumber (positions are missing, so first and last may be swapped)"
+    )
+
+
+def _ordered_with_one_placed(images: Sequence[Image]) -> DicomSeries:
+    """Order images of which one lacks its position: it takes the place that is free among the others, if there is one.
+
+    Raises:
+        UserError: more than one lacks it, or it is not one place that is free.
+    """
+    placed = [image for image in images if image.position is not None]
+    homeless = [image for image in images if image.position is None]
+    normal = directions_of_image(images[0])[0]
+    by_place = sorted(placed, key=lambda image: float(np.dot(image.position or (), normal)))
+    steps = np.diff([float(np.dot(image.position or (), normal)) for image in by_place])
+    slice_mm = float(np.median(steps)) if len(steps) else 0.0
+    gaps = np.flatnonzero(steps > _LARGEST_GAP * slice_mm)
+    if len(homeless) > 1 or len(gaps) != 1 or not abs(steps[gaps[0]] - 2 * slice_mm) < (_LARGEST_GAP - 1) * slice_mm:
+        raise UserError(
+            f"{name_of(images)} has {len(homeless)} of {len(images)} images without ImagePositionPatient, and their "
+            "places among the others cannot be told; export it again"
+        )
+    before, after = by_place[gaps[0]].position or (), by_place[gaps[0] + 1].position or ()
+    middle = tuple((a + b) / 2 for a, b in zip(before, after, strict=True))
+    series = _ordered_by_position([*placed, replace(homeless[0], position=middle)])
+    return replace(
+        series, assumed=f"slice {gaps[0] + 2} of {len(images)} has no position and was put into the only free place"
+    )
 
 
 def _ordered_by_position(images: Sequence[Image]) -> DicomSeries:
