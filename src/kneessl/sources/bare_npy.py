@@ -1,6 +1,5 @@
 """Bare `.npy` volumes: voxels alone, so that their axes and spacing have to be told."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from kneessl.errors import UserError
 from kneessl.exams.npy import open_npy
 from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings
-from kneessl.sources.files import SourceFile
+from kneessl.sources.files import SourceFile, sha256_of
 from kneessl.sources.notes import Notes
 from kneessl.sources.volume import Volume, directions_of
 from kneessl.sources.volumes import require_volume, series_of
@@ -32,8 +31,7 @@ def _exam(file: SourceFile, settings: ImportSettings) -> FoundExam:
         reason = f"bare array; axes {axes} and voxels of {spacing:g} mm assumed"
         yield from series_of(read_npy(file.path, file.name, axes, spacing), file.name, "npy", reason)
 
-    with file.path.open("rb") as content:
-        key = hashlib.file_digest(content, "sha256").hexdigest()
+    key = sha256_of(file)
     return FoundExam(key, f"volume {key}", (read,))
 
 

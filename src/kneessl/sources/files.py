@@ -1,9 +1,12 @@
 """The files that a user gave: one, or all in a folder."""
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from kneessl.errors import UserError
+from kneessl.sources.notes import Notes
 
 
 @dataclass(frozen=True)
@@ -15,9 +18,15 @@ class SourceFile:
     """What an error calls it, such as `file 3 of 192`: a path inside a folder may hold the patient's name."""
 
 
-def source_files(src: Path) -> list[SourceFile]:
-    """As `files_in`, each with the name that an error gives it."""
-    files = files_in(src)
+def source_files(src: Path, notes: Notes) -> list[SourceFile]:
+    """`src` itself, or the files in it, each with the name that an error gives it.
+
+    Raises:
+        UserError: as `files_in`; or a folder may not be entered, unless `notes` skips faults.
+    """
+    files, closed = files_in(src)
+    for name in closed:
+        notes.fault(no_entry(name))
     # A file named by the user may be named; paths inside a folder often hold the patient's name.
     return [
         SourceFile(file, str(src) if file == src else f"file {number} of {len(files)}")
@@ -25,18 +34,57 @@ def source_files(src: Path) -> list[SourceFile]:
     ]
 
 
-def files_in(src: Path) -> list[Path]:
-    """`src` itself, or the files in it and its subfolders but hidden ones, by name.
+def sha256_of(file: SourceFile) -> str:
+    """Hash of a file's bytes, in hexadecimal digits.
 
     Raises:
-        UserError: it does not exist, or holds no files.
+        UserError: it may not be read.
+    """
+    try:
+        with file.path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except PermissionError:
+        raise no_reading(file.name) from None
+
+
+def no_entry(name: str) -> UserError:
+    """That a folder may not be entered."""
+    return UserError(f"{name} may not be entered (permission denied); ask for the right to, or leave it out")
+
+
+def no_reading(name: str) -> UserError:
+    """That a file may not be read."""
+    return UserError(f"{name} may not be read (permission denied); ask for the right to, or leave it out")
+
+
+def files_in(src: Path) -> tuple[list[Path], list[str]]:
+    """`src` itself, or the files in it and its subfolders but hidden ones, by name; links to folders are not followed.
+
+    Returns:
+        The files, and what an error calls each folder that may not be entered.
+
+    Raises:
+        UserError: it does not exist, may not be entered, or holds no files.
     """
     if src.is_file():
-        return [src]
+        return [src], []
     if not src.is_dir():
         raise UserError(f"{src} does not exist; name a file or folder with DICOM, NIfTI or .npy volumes")
-    inside = (path for path in src.rglob("*") if not any(p.startswith(".") for p in path.relative_to(src).parts))
-    files = sorted(path for path in inside if path.is_file())
-    if not files:
+    files: list[Path] = []
+    folders: list[Path] = []
+    closed: set[Path] = set()
+    for place, names, inside in os.walk(src, onerror=lambda error: closed.add(Path(error.filename))):
+        names[:] = [name for name in names if not name.startswith(".")]
+        folders += [Path(place, name) for name in names]
+        for name in inside:
+            try:
+                if not name.startswith(".") and Path(place, name).is_file():
+                    files.append(Path(place, name))
+            except PermissionError:  # a folder that may be listed, but not entered
+                closed.add(Path(place))
+    if src in closed:
+        raise no_entry(str(src))
+    if not files and not closed:
         raise UserError(f"{src} holds no files; name a folder with DICOM, NIfTI or .npy volumes")
-    return files
+    folders.sort()
+    return sorted(files), [f"folder {folders.index(one) + 1} of {len(folders)}" for one in sorted(closed)]

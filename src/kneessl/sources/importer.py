@@ -101,7 +101,7 @@ def find_exams(src: Path, settings: ImportSettings, notes: Notes) -> list[FoundE
     Raises:
         UserError: `src` holds nothing, or the input has a fault.
     """
-    left = source_files(src)
+    left = source_files(src, notes)
     exams: list[FoundExam] = []
     for importer in IMPORTERS.values():
         if taken := importer.recognise(src, left):

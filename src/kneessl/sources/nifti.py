@@ -1,6 +1,5 @@
 """NIfTI volumes (`.nii`, `.nii.gz`)."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from kneessl.errors import UserError
 from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings
-from kneessl.sources.files import SourceFile
+from kneessl.sources.files import SourceFile, sha256_of
 from kneessl.sources.notes import Notes
 from kneessl.sources.volume import Volume
 from kneessl.sources.volumes import require_volume, series_of
@@ -33,8 +32,7 @@ def _exam(file: SourceFile) -> FoundExam:
     def read() -> Iterator[ImportedSeries]:
         yield from series_of(read_nifti(file.path, file.name), file.name, "NIfTI", "NIfTI")
 
-    with file.path.open("rb") as content:
-        key = hashlib.file_digest(content, "sha256").hexdigest()
+    key = sha256_of(file)
     return FoundExam(key, f"volume {key}", (read,))
 
 

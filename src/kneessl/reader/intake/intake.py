@@ -8,7 +8,7 @@ from pathlib import Path
 from kneessl.errors import UserError
 from kneessl.reader.intake.limits import Limits
 from kneessl.reader.intake.unzip import is_zip, unpack
-from kneessl.sources.files import files_in
+from kneessl.sources.files import files_in, no_entry
 
 
 @contextmanager
@@ -55,9 +55,12 @@ def _inside(folder: Path) -> list[Path]:
         raise UserError("the study does not exist; name a folder, a file, a zip, or an address of DICOMweb")
     root = folder.resolve()
     try:
-        files = [file for file in files_in(folder) if file.resolve().is_relative_to(root)]
+        files, closed = files_in(folder)
     except UserError:  # it names the folder, which may be named after the patient
-        files = []
+        files, closed = [], []
+    if closed:
+        raise no_entry(f"{closed[0]} of the study")
+    files = [file for file in files if file.resolve().is_relative_to(root)]
     if not files:
         raise UserError("the study's folder holds no files; name one with DICOM files")
     return files

@@ -16,8 +16,15 @@ from typing import Any, Literal
 
 from pydicom import Dataset, config, dcmread
 from pydicom.datadict import tag_for_keyword
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from kneessl.errors import UserError
 
@@ -35,11 +42,14 @@ _ATTRIBUTES = [
     *("EchoTime", "EffectiveEchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "AcquisitionContrast"),
     *("ScanningSequence", "SequenceVariant", "ScanOptions", "SequenceName", "PulseSequenceName", "EchoPulseSequence"),
     *("Spoiling", "InversionRecovery", "SpectrallySelectedSuppression", "SpectrallySelectedExcitation"),
-    *("SeriesDescription", "ProtocolName"),
+    *("SeriesDescription", "ProtocolName", "ComplexImageComponent"),
 ]
-_TAGS = {keyword: tag_for_keyword(keyword) or 0 for keyword in _ATTRIBUTES}
+_GE_COMPLEX = 0x0043102F
+"""GE's private attribute: which component of the complex image this is."""
+_TAGS = {keyword: tag_for_keyword(keyword) or 0 for keyword in _ATTRIBUTES} | {"GEComplexImageComponent": _GE_COMPLEX}
 _FRAME_GROUPS = {
     "AcquisitionContrast": "MRImageFrameTypeSequence",
+    "ComplexImageComponent": "MRImageFrameTypeSequence",
     "EchoTime": "MREchoSequence",
     "EffectiveEchoTime": "MREchoSequence",
     "FlipAngle": "MRTimingAndRelatedParametersSequence",
@@ -173,10 +183,43 @@ def read_header(file: Path, number: str) -> Header:
         UserError: a deflated file that might be too large once it is inflated.
         Exception: anything, where the file is damaged or not DICOM.
     """
-    syntax = read_file_meta_info(file).get("TransferSyntaxUID")
+    with file.open("rb") as content:
+        if read_preamble(content, force=True) is None:
+            if not _begins_as_dicom(content.read(8)):
+                raise InvalidDicomError
+            content.seek(0)
+        syntax = _read_file_meta_info(content).get("TransferSyntaxUID")
     if syntax == DeflatedExplicitVRLittleEndian and file.stat().st_size > _LARGEST_DEFLATED:
         raise UserError(f"{number} is a large file in the deflated encoding, which is not safe; export it in another")
-    return Header(dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS.values())))
+    return Header(read_dataset(file, stop_before_pixels=True, specific_tags=list(_TAGS.values())))
+
+
+def read_dataset(file: Path, **options: Any) -> Dataset:
+    """Read a DICOM file, or one without its preamble, or even without its meta header, as some archives store them.
+
+    Args:
+        file: One that `read_header` takes.
+        options: Of `pydicom.dcmread`.
+
+    Raises:
+        Exception: anything, where the file is damaged.
+    """
+    data = dcmread(file, force=True, **options)
+    if "TransferSyntaxUID" not in data.file_meta:
+        plain: dict[Any, UID] = {
+            (True, True): ImplicitVRLittleEndian,
+            (False, True): ExplicitVRLittleEndian,
+            (False, False): ExplicitVRBigEndian,
+        }
+        data.file_meta.TransferSyntaxUID = plain[data.original_encoding]
+    return data
+
+
+def _begins_as_dicom(start: bytes) -> bool:
+    """Whether a file without a preamble begins with an element of the meta header (group 2) or of group 8."""
+    little, big = start[:2] in {b"\2\0", b"\x08\0"}, start[:2] == b"\0\x08"
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    return len(start) == 8 and ((explicit and (little or big)) or (little and start[6:] == b"\0\0"))
 
 
 def plausible(value: float | None, most: float) -> float | None:
@@ -236,6 +279,11 @@ def _words(*texts: str) -> list[str]:
 def _hint(word: str) -> list[Named]:
     """The weighting that a word names, if any."""
     return [hint for hint, pattern in _HINTS if pattern.match(word)][:1]
+
+
+# Its messages quote what stands in headers, and so patients; nobody could tell them from ours.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
 
 
 @contextmanager

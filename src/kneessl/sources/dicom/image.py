@@ -4,6 +4,8 @@ Of the patient's identity only the ID and its issuer are ever read, to keep exam
 further than `Image`.
 """
 
+import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageSt
 
 from kneessl.errors import UserError
 from kneessl.sources.dicom.header import LONGEST_MS, Acquisition, Header, acquisition, plausible, quietly, read_header
+from kneessl.sources.files import no_reading
 from kneessl.sources.notes import Notes
 
 _MR_IMAGES = {MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
@@ -43,6 +46,11 @@ _LEFT_OUT_TYPES = {
     **dict.fromkeys(("OP", "OPP_PHASE", "OUT_PHASE", "OPPOSED_PHASE", "OUT_OF_PHASE"), _OPPOSED),
 }
 """By value 3 and later of ImageType, as scanners and workstations write them."""
+_GE_COMPONENTS: dict[int | None, str] = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}
+"""Of (0043,102F); 0 is the magnitude."""
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
+"""Leading zeros, which many write, are let through: they name nobody."""
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _SECONDARY = "secondary images (such as reformatted series and screen saves)"
 # BodyPartExamined is often blank or in the hospital's own words, so only these clear terms count against a series.
 _ELSEWHERE = frozenset(
@@ -70,7 +78,7 @@ class Image:
     instance: str
     """SOPInstanceUID."""
     sop_class: str
-    """SOPClassUID."""
+    """SOPClassUID; empty where it is blank or no UID."""
     image_type: tuple[str, ...]
     laterality: str
     """`L`, `R` or empty."""
@@ -126,7 +134,7 @@ def images(file: Path, number: str, notes: Notes) -> list[Image]:
     with quietly():
         try:
             header = _header(file, number)
-            study = header.text("StudyInstanceUID")
+            study = _valid(header.text("StudyInstanceUID"))
             _require_knee_mr(header, number)
             return _images(header, file, number, notes)
         except LeftOut as reason:
@@ -145,6 +153,8 @@ def _header(file: Path, number: str) -> Header:
         return read_header(file, number)
     except UserError:
         raise
+    except PermissionError:
+        raise no_reading(number) from None
     except InvalidDicomError:
         if file.suffix.lower() in {".dcm", ".ima"} or file.stat().st_size == 0:
             raise UserError(f"{number} is damaged or not DICOM; export it again, or remove it") from None
@@ -184,7 +194,9 @@ def _images(header: Header, file: Path, number: str, notes: Notes) -> list[Image
         try:
             frames.append(_image(frame, file, number, index))
         except LeftOut as reason:
-            notes.leave_out(str(reason), study=header.text("StudyInstanceUID"))
+            notes.leave_out(str(reason), study=_valid(header.text("StudyInstanceUID")))
+    if frames and any(_valid(header.text(keyword)) != header.text(keyword) for keyword in _UIDS):
+        notes.assume("files whose UIDs are invalid, replaced by a hash of each")
     return frames
 
 
@@ -218,8 +230,8 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         issuer=header.text("IssuerOfPatientID"),
         study=_uid(header, "StudyInstanceUID"),
         series=_uid(header, "SeriesInstanceUID"),
-        instance=header.text("SOPInstanceUID"),
-        sop_class=header.text("SOPClassUID"),
+        instance=_valid(header.text("SOPInstanceUID")),
+        sop_class=header.text("SOPClassUID") if _UID.fullmatch(header.text("SOPClassUID")) else "",
         image_type=image_type,
         laterality=_laterality(header),
         rows=int(header.value("Rows")),
@@ -239,6 +251,9 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
 
 
 def _image_type(header: Header) -> tuple[str, ...]:
+    component = header.text("ComplexImageComponent").upper() or _GE_COMPONENTS.get(_whole(header), "")
+    if component in _LEFT_OUT_TYPES:
+        raise LeftOut(_LEFT_OUT_TYPES[component])
     image_type = header.codes("FrameType") or header.codes("ImageType")
     for part in image_type[2:]:
         if part in _LEFT_OUT_TYPES:
@@ -246,6 +261,14 @@ def _image_type(header: Header) -> tuple[str, ...]:
     if "SECONDARY" in image_type[1:]:
         raise LeftOut(_SECONDARY)
     return image_type
+
+
+def _whole(header: Header) -> int | None:
+    """GE's number of the component of a complex image, whose type is lost where the transfer syntax is implicit."""
+    value = header.value("GEComplexImageComponent")
+    if isinstance(value, bytes):
+        return int.from_bytes(value, "little")
+    return value if isinstance(value, int) else None
 
 
 def _laterality(header: Header) -> str:
@@ -258,7 +281,14 @@ def _laterality(header: Header) -> str:
 def _uid(header: Header, keyword: str) -> str:
     if not (uid := header.text(keyword)):
         raise ValueError(keyword)
-    return uid
+    return _valid(uid)
+
+
+def _valid(uid: str) -> str:
+    """The UID, or another in place of one that is none, always the same: such a text may hold a name."""
+    if not uid or _UID.fullmatch(uid):
+        return uid
+    return f"2.25.{int(hashlib.sha256(uid.encode()).hexdigest()[:32], 16)}"
 
 
 def _orthonormal(orientation: tuple[float, ...]) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.pixels import iter_pixels
 
 from kneessl.errors import UserError
-from kneessl.sources.dicom.image import Image, quietly
+from kneessl.sources.dicom.header import quietly, read_dataset
+from kneessl.sources.dicom.image import Image
 
 _PIXELS = [
     "SamplesPerPixel",
@@ -54,7 +55,7 @@ def values(series: Sequence[Image]) -> np.ndarray:
         frames = list(group)
         with quietly():
             try:
-                data = dcmread(frames[0].file, specific_tags=_PIXELS)
+                data = read_dataset(frames[0].file, specific_tags=_PIXELS)
                 pixels = iter_pixels(data, raw=True, indices=[image.frame for image in frames])
                 for image, stored in zip(frames, pixels, strict=True):
                     voxels[filled] = _measured(stored, data, image)
@@ -74,8 +75,39 @@ def _measured(stored: np.ndarray, data: Dataset, image: Image) -> np.ndarray:
         measured = -measured
     if not np.isfinite(measured).all():
         raise UserError(f"{image.number} has pixels that are not finite numbers; export it again")
-    padding = data.get("PixelPaddingValue")
+    padding = _as_stored(data, "PixelPaddingValue")
     if padding is not None:
-        limit = data.get("PixelPaddingRangeLimit", padding)
-        measured[(stored >= min(padding, limit)) & (stored <= max(padding, limit))] = np.nan
+        limit = _as_stored(data, "PixelPaddingRangeLimit")
+        low, high = sorted((padding, padding if limit is None else limit))
+        measured[(stored >= low) & (stored <= high)] = np.nan
     return measured
+
+
+def _as_stored(data: Dataset, keyword: str) -> int | None:
+    """A pixel value in a header, read by the pixels' own representation; None where it is blank.
+
+    Some writers give it as unsigned where pixels are signed, or the other way round, or in bits of the allocated size:
+    63536 for -2000. The bits are what counts (PS3.5, 6.2: US or SS by PixelRepresentation).
+    """
+    value = data.get(keyword)
+    if isinstance(value, bytes):
+        value = int.from_bytes(value[:2], "little") if value else None
+    if value is None or value == "":
+        return None
+    if "PixelData" not in data:  # floating-point numbers have no representation to choose from
+        return int(value)
+    signed, stored = data.PixelRepresentation == 1, int(data.BitsStored)
+    if _fits(int(value), stored, signed):
+        return int(value)
+    bits = int(value) % 2 ** int(data.BitsAllocated)
+    if not signed:
+        return bits
+    for length in (int(data.BitsAllocated), stored):
+        negative = bits % 2**length - (2**length if bits >> (length - 1) & 1 else 0)
+        if _fits(negative, stored, signed):
+            return negative
+    return int(value)
+
+
+def _fits(value: int, bits: int, signed: bool) -> bool:
+    return -(2 ** (bits - 1)) <= value < 2 ** (bits - 1) if signed else 0 <= value < 2**bits

@@ -131,6 +131,7 @@ def _knees_of(name: str, person: str, images: Sequence[Image], wanted: Wanted, n
     study = images[0].study
     left_out = notes.of_study(study)
     members = _members(images, notes)
+    _note_short_series(members, study, notes)
     knees = []
     for side, of_knee in _by_knee(members, notes, study):
         choices = choose([Family(member.series, member.group.digest) for member in of_knee if member.series], wanted)
@@ -153,13 +154,29 @@ def _members(images: Sequence[Image], notes: Notes) -> list[_Member]:
     return [_with_side(*pair) for pair in zip(members, sides([_placed(member) for member in members]), strict=True)]
 
 
+def _note_short_series(members: Sequence[_Member], study: str, notes: Notes) -> None:
+    """Say which series are too short; that all have one image is most likely an anonymiser's fault."""
+    short = [member for member in members if max(len(images) for _, images in member.stacks) < FEWEST_SLICES]
+    single = [member for member in short if member.group.parts == (1,)]
+    if len(single) >= FEWEST_SLICES:
+        notes.leave_out(
+            "images each with a SeriesInstanceUID of its own, as some anonymisers write them; give those of one series "
+            "the same one",
+            len(single),
+            study,
+        )
+        short = [member for member in short if member not in single]
+    if short:
+        what = f"series with fewer than {FEWEST_SLICES} slices"
+        notes.leave_out(what, sum(len(member.stacks) for member in short), study)
+
+
 def _series_of(
     stacks: Sequence[tuple[int, Sequence[Image]]], group: Group, notes: Notes
 ) -> tuple[tuple[DicomSeries, ...], str]:
     """The ordered series of one group; or none and the reason, where it is too short or faulty."""
     study, most = stacks[0][1][0].study, max(len(images) for _, images in stacks)
     if most < FEWEST_SLICES:
-        notes.leave_out(f"series with fewer than {FEWEST_SLICES} slices", len(stacks), study)
         mixed = f" (the images of its series have {group.parted})" if group.parted else ""
         return (), f"fewer than {FEWEST_SLICES} slices{mixed}"
     try:
