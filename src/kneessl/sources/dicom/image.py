@@ -251,15 +251,15 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
 
 
 def _image_type(header: Header) -> tuple[str, ...]:
-    component = header.text("ComplexImageComponent").upper() or _GE_COMPONENTS.get(_whole(header), "")
-    if component in _LEFT_OUT_TYPES:
-        raise LeftOut(_LEFT_OUT_TYPES[component])
     image_type = header.codes("FrameType") or header.codes("ImageType")
     for part in image_type[2:]:
         if part in _LEFT_OUT_TYPES:
             raise LeftOut(_LEFT_OUT_TYPES[part])
     if "SECONDARY" in image_type[1:]:
         raise LeftOut(_SECONDARY)
+    component = header.text("ComplexImageComponent").upper() or _GE_COMPONENTS.get(_whole(header), "")
+    if component in _LEFT_OUT_TYPES:
+        raise LeftOut(_LEFT_OUT_TYPES[component])
     return image_type
 
 
