@@ -62,7 +62,10 @@ def series_of(root: Path, split: str, plane: str) -> Iterator[np.ndarray]:
 def real_knees(data: Path, plane: str) -> dict[str, list[np.ndarray]]:
     """The real knees in this plane, as `kneessl import` makes them: all eight echoes of one, two volumes of another."""
     with tempfile.TemporaryDirectory() as made:
-        for name, settings in (("knee_mese", {"echo": "all"}), ("knee_fair", {"same_patient": True})):
+        for name, settings in (
+            ("knee_mese", {"echo": "all"}),
+            ("knee_fair", {"npy_axes": "ALS", "npy_spacing": 1.5, "same_patient": True}),
+        ):
             import_exams(data / name, Path(made) / name, **settings)
         return {name: list(series_of(Path(made) / name, "train", plane)) for name in ("knee_mese", "knee_fair")}
 

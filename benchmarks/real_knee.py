@@ -78,7 +78,7 @@ def make_folders(data: Path, out: Path) -> tuple[list[np.ndarray], list[np.ndarr
     for name in ("mese", "fair", "training"):
         shutil.rmtree(out / name, ignore_errors=True)
     import_exams(data / "knee_mese", out / "mese", echo="all")
-    import_exams(data / "knee_fair", out / "fair", same_patient=True)
+    import_exams(data / "knee_fair", out / "fair", npy_axes="ALS", npy_spacing=1.5, same_patient=True)
     mese, fair = ExamFolder(out / "mese"), ExamFolder(out / "fair")
     by_echo = mese.exams("train", "sagittal")
     seen = [exam for i, exam in enumerate(by_echo) if i not in UNSEEN]

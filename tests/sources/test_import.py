@@ -272,7 +272,7 @@ def test_orientation_through_dicom(tmp_path, code):
 
 
 def test_bare_volumes_give_three_upright_planes(real_data, tmp_path):
-    import_exams(real_data("knee_fair"), tmp_path / "out", same_patient=True)
+    import_exams(real_data("knee_fair"), tmp_path / "out", npy_axes="ALS", npy_spacing=1.5, same_patient=True)
     lines = rows(tmp_path / "out")
     assert [(line["exam"], line["plane"]) for line in lines] == [
         (exam, plane) for exam in ("0000", "0001") for plane in ("sagittal", "coronal", "axial")
@@ -493,24 +493,24 @@ def test_bad_settings(tmp_path, settings, message):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((16, 16, 16), np.float32), "floating-point numbers"),
+        (np.zeros((16, 16, 16), np.float32), "every pixel has the same value"),
         (np.full((16, 16, 16), np.nan), "floating-point numbers"),
         (np.zeros((16, 16, 16, 3), np.uint8), "must be one volume"),
         (np.zeros((16, 16, 16), np.uint8), "every pixel has the same value"),
         (np.zeros((0, 16, 16), np.uint8), "must be one volume|not a readable"),
-        (np.zeros((16, 16, 16), bool), "must hold integers"),
+        (np.zeros((16, 16, 16), bool), "must hold integers or real numbers"),
         (noise(6), "3 axial slices"),
     ],
 )
 def test_bad_bare_volumes(tmp_path, array, message):
     np.save(tmp_path / "knee.npy", array)
-    refused(tmp_path / "knee.npy", tmp_path, message, npy_axes="IPL")
+    refused(tmp_path / "knee.npy", tmp_path, message, npy_axes="IPL", npy_spacing=1.5)
 
 
 def test_damaged_bare_volumes(tmp_path):
     np.save(tmp_path / "knee.npy", noise(16))
     (tmp_path / "knee.npy").write_bytes((tmp_path / "knee.npy").read_bytes()[:-9])
-    refused(tmp_path / "knee.npy", tmp_path, "not a readable .npy")
+    refused(tmp_path / "knee.npy", tmp_path, "not a readable .npy", npy_axes="ALS", npy_spacing=1.5)
 
 
 def test_bad_nifti(tmp_path):

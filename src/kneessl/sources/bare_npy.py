@@ -1,16 +1,19 @@
-"""Bare `.npy` volumes: voxels alone, so that their axes and spacing have to be told."""
+"""Bare `.npy` arrays: voxels alone. Their axes and spacing have to be told, or their plane by a folder's name."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kneessl.errors import UserError
+from kneessl.exams.folder import PLANES, Plane
 from kneessl.exams.npy import open_npy
-from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings
+from kneessl.sources.exam import FEWEST_SLICES, FoundExam, ImportedSeries, ImportSettings
 from kneessl.sources.files import SourceFile, sha256_of
 from kneessl.sources.notes import Notes
-from kneessl.sources.volume import Volume, directions_of
+from kneessl.sources.resample import WINDOW, pictures_of
+from kneessl.sources.volume import DISPLAY, Volume, directions_of
 from kneessl.sources.volumes import require_volume, series_of
 
 
@@ -20,42 +23,97 @@ def npy_files(src: Path, files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def npy_exams(src: Path, files: Sequence[SourceFile], settings: ImportSettings, notes: Notes) -> list[FoundExam]:
-    """One exam a volume, each of its own patient."""
-    return sorted((_exam(file, settings) for file in files), key=lambda exam: exam.key)
+    """One exam a volume; of series in folders named by plane, as MRNet has them, one for each name.
+
+    Raises:
+        UserError: nothing says where an array's axes lead, or it may not be read, unless `notes` skips faults.
+    """
+    exams: dict[tuple[str, ...], dict[str, Callable[[], Iterator[ImportedSeries]]]] = defaultdict(dict)
+    for file in files:
+        try:
+            key = sha256_of(file)
+            plane = _plane_of_folder(file.path)
+            if settings.npy_axes and settings.npy_spacing:
+                exams[(key,)][key] = _volume(file, settings.npy_axes, settings.npy_spacing)
+            elif plane:
+                exams[str(file.path.parents[1]), file.path.stem][key] = _series(file, plane)
+            else:
+                raise UserError(
+                    f"{file.name} is a bare array, and nothing says where its axes lead and how far its voxels are "
+                    "apart; give --npy_axes, such as ALS, and --npy_spacing in mm; or, where it is one series, put it "
+                    "into a folder named sagittal, coronal or axial"
+                )
+        except UserError as error:
+            notes.fault(error)
+    found = []
+    for series in exams.values():
+        key = min(series)
+        found.append(FoundExam(key, f"volume {key}", tuple(series[one] for one in sorted(series))))
+    return sorted(found, key=lambda exam: exam.key)
 
 
-def _exam(file: SourceFile, settings: ImportSettings) -> FoundExam:
-    axes, spacing = settings.npy_axes, settings.npy_spacing
+def _plane_of_folder(path: Path) -> Plane | None:
+    name = path.parent.name.lower()
+    return next((plane for plane in PLANES if name == plane), None)
 
+
+def _volume(file: SourceFile, axes: str, spacing: float) -> Callable[[], Iterator[ImportedSeries]]:
     def read() -> Iterator[ImportedSeries]:
-        reason = f"bare array; axes {axes} and voxels of {spacing:g} mm assumed"
-        yield from series_of(read_npy(file.path, file.name, axes, spacing), file.name, "npy", reason)
+        voxels, remarks = read_npy(file.path, file.name)
+        volume = Volume(voxels, directions_of(axes), (spacing,) * 3, position=None)
+        reason = f"bare array; axes {axes} and voxels of {spacing:g} mm as told"
+        yield from series_of(volume, file.name, "npy", reason, remarks)
 
-    key = sha256_of(file)
-    return FoundExam(key, f"volume {key}", (read,))
+    return read
 
 
-def read_npy(path: Path, name: str, axes: str, spacing: float) -> Volume:
-    """Read a whole volume.
+def _series(file: SourceFile, plane: Plane) -> Callable[[], Iterator[ImportedSeries]]:
+    def read() -> Iterator[ImportedSeries]:
+        voxels, remarks = read_npy(file.path, file.name)
+        if len(voxels) < FEWEST_SLICES:
+            raise UserError(f"{file.name} has {len(voxels)} slices; a series needs {FEWEST_SLICES}")
+        # One millimetre stands for the spacing that is not known: only the pixels' shape matters to the pictures.
+        volume = Volume(voxels, directions_of(DISPLAY[plane]), (1.0,) * 3, position=None)
+        pictures, _ = pictures_of(file.name, volume)
+        reasons = ("bare array", f"{plane} by its folder's name", "spacing not known; square pixels assumed")
+        yield ImportedSeries(
+            plane=plane,
+            volume=pictures,
+            pixel_mm=0.0,
+            slice_mm=0.0,
+            laterality="",
+            source="npy",
+            source_sha256=volume.sha256(),
+            choice="; ".join((*reasons, "laterality unknown", WINDOW)),
+            remarks=remarks,
+        )
+
+    return read
+
+
+def read_npy(path: Path, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a whole array.
 
     Args:
         path: A `.npy` file.
         name: What an error calls it.
-        axes: Where its axes lead, such as `ALS`.
-        spacing: The distance of its voxels in mm, the same along each axis.
+
+    Returns:
+        float32, three axes; and the range of its values in words where they are floating-point numbers.
 
     Raises:
-        UserError: damaged, or not one volume of integers.
+        UserError: damaged, not one volume of numbers, or not finite.
     """
     try:
         array = open_npy(path)
     except UserError:
         raise UserError(f"{name} is not a readable .npy file: damaged, cut short, or holding Python objects") from None
-    if array.dtype.kind == "f":
-        raise UserError(
-            f"{name} holds floating-point numbers ({array.dtype}); a bare .npy volume must hold the scanner's integers"
-        )
-    if array.dtype.kind not in "iu":
-        raise UserError(f"{name} has dtype {array.dtype}; a bare .npy volume must hold integers")
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{name} has dtype {array.dtype}; a bare .npy volume must hold integers or real numbers")
     require_volume(array.shape, name)
-    return Volume(np.asarray(array, dtype=np.float32), directions_of(axes), (spacing,) * 3, position=None)
+    voxels = np.asarray(array, dtype=np.float32)
+    if not np.isfinite(voxels).all():
+        raise UserError(f"{name} has floating-point numbers that are not finite (NaN or infinity); mend or remove them")
+    if array.dtype.kind != "f":
+        return voxels, ()
+    return voxels, (f"floating-point values from {voxels.min():g} to {voxels.max():g}",)

@@ -26,9 +26,10 @@ class ImportSettings:
 
     echo: str = "30"
     """The echo time wanted, in ms, or `all`."""
-    npy_axes: str = "ALS"
-    npy_spacing: float = 1.5
-    """mm."""
+    npy_axes: str | None = None
+    """Where the axes of a bare array lead, such as `ALS`; None where the user does not say."""
+    npy_spacing: float | None = None
+    """mm, the same along each axis; None where the user does not say."""
     weighting: Mapping[Plane, Weighting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -36,12 +37,12 @@ class ImportSettings:
         if not 0 <= self.echo_ms < _LONGEST_ECHO_MS:
             raise UserError(f"--echo {self.echo}: give an echo time in ms, such as 30, or all")
         try:
-            directions_of(self.npy_axes)
+            directions_of(self.npy_axes or "ALS")
         except ValueError:
             raise UserError(
                 f"--npy_axes {self.npy_axes}: give three letters, one each of A/P, L/R and S/I, such as ALS"
             ) from None
-        if not 0 < self.npy_spacing < _LARGEST_NPY_MM:
+        if self.npy_spacing is not None and not 0 < self.npy_spacing < _LARGEST_NPY_MM:
             raise UserError(f"--npy_spacing {self.npy_spacing}: give the distance of voxels in mm, such as 1.5")
 
     @property
@@ -75,6 +76,8 @@ class ImportedSeries:
     source_sha256: str
     choice: str
     """What was chosen, and why, in words."""
+    remarks: tuple[str, ...] = ()
+    """Phrases on what the user should know of it."""
     obliquity_deg: float = 0.0
     """Angle between the normal of its slices and the axis of its plane."""
     weighting: Weighting = "unknown"

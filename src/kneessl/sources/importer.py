@@ -47,8 +47,8 @@ def import_exams(
     out: Path,
     echo: str = "30",
     split: Split = "train",
-    npy_axes: str = "ALS",
-    npy_spacing: float = 1.5,
+    npy_axes: str | None = None,
+    npy_spacing: float | None = None,
     same_patient: bool = False,
     skip_faulty: bool = False,
     weighting: dict[Plane, Weighting] | None = None,
@@ -60,8 +60,9 @@ def import_exams(
         out: The exam folder to make; must not exist yet.
         echo: Echo time in ms (the nearest is taken), or `all` for one exam an echo.
         split: Where the exams go: train, valid or test. KneeMRI goes by its published split.
-        npy_axes: Where the three axes of a bare .npy lead: one of A/P, L/R, S/I for each.
-        npy_spacing: Distance of the voxels of a bare .npy in mm; the file does not say, so this is an assumption.
+        npy_axes: Where the three axes of a bare .npy volume lead: one of A/P, L/R, S/I for each, such as ALS. One in a
+            folder named sagittal, coronal or axial is a series of that plane and needs none.
+        npy_spacing: Distance of the voxels of a bare .npy volume in mm, the same along each axis.
         same_patient: All exams are of one person (bare volumes do not say; else each counts as its own patient).
         skip_faulty: Leave out files and series with a fault and say so, instead of ending with the first.
         weighting: Which weighting to take where a plane has several series; MRNet's own are {sagittal: T2, coronal: T1,
@@ -146,7 +147,8 @@ def _write(
 def _quality(series: ImportedSeries) -> list[str]:
     """What `kneessl predict` would flag of a series."""
     slices = len(series.volume)
-    return list(quality_remarks(series.plane, slices, series.slice_mm, series.pixel_mm, round(series.obliquity_deg, 1)))
+    oblique = round(series.obliquity_deg, 1)
+    return [*quality_remarks(series.plane, slices, series.slice_mm, series.pixel_mm, oblique), *series.remarks]
 
 
 def _provenance(series: ImportedSeries, split: Split, exam: str, group: str, quality: list[str]) -> Provenance:

@@ -14,7 +14,9 @@ _LARGEST_VOXELS = 2**29
 _ISOTROPIC = 1.5
 
 
-def series_of(volume: Volume, name: str, source: str, reason: str) -> Iterator[ImportedSeries]:
+def series_of(
+    volume: Volume, name: str, source: str, reason: str, remarks: tuple[str, ...] = ()
+) -> Iterator[ImportedSeries]:
     """The series that a volume allows.
 
     Args:
@@ -22,6 +24,7 @@ def series_of(volume: Volume, name: str, source: str, reason: str) -> Iterator[I
         name: What an error calls it.
         source: As `Provenance.source`.
         reason: How it was read, in words.
+        remarks: As `ImportedSeries.remarks`.
 
     Raises:
         UserError: a plane would have fewer than 5 slices, or every voxel has the same value.
@@ -41,7 +44,13 @@ def series_of(volume: Volume, name: str, source: str, reason: str) -> Iterator[I
             source=source,
             source_sha256=digest,
             choice="; ".join((reason, cut, known, field_of(stack), WINDOW)),
+            remarks=remarks,
         )
+
+
+def planes_of(volume: Volume) -> tuple[Plane, ...]:
+    """The planes that `series_of` would give."""
+    return PLANES if max(volume.spacing) < _ISOTROPIC * min(volume.spacing) else (_in_own_plane(volume).plane,)
 
 
 def require_volume(shape: tuple[int, ...], name: str) -> None:
@@ -68,12 +77,17 @@ def _cuts(volume: Volume) -> Iterator[tuple[Plane, Volume, str]]:
             stack, count = volume.displayed(plane).slabs()
             yield plane, stack, f"{plane} cut from a nearly isotropic volume, each slice the mean of {count}"
         return
-    thickest = volume.spacing.index(longest)
+    stack = _in_own_plane(volume)
+    yield stack.plane, stack.displayed(), f"{stack.plane} is the volume's own plane, its longest spacing"
+
+
+def _in_own_plane(volume: Volume) -> Volume:
+    """The volume with the axis of its longest spacing first."""
+    thickest = volume.spacing.index(max(volume.spacing))
     order = [thickest, *(axis for axis in range(3) if axis != thickest)]
-    stack = Volume(
+    return Volume(
         volume.voxels.transpose(order),
         volume.directions[order],
         (volume.spacing[order[0]], volume.spacing[order[1]], volume.spacing[order[2]]),
         volume.position,
     )
-    yield stack.plane, stack.displayed(), f"{stack.plane} is the volume's own plane, its longest spacing"
