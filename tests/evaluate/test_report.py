@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kneessl.classifier.classifier import build_classifier
+from kneessl.errors import UserError
 from kneessl.evaluate.evaluate import evaluate_models
 from kneessl.evaluate.mistakes import SHOWN_SLICES, mistake_of
 from kneessl.evaluate.report import prevalences_for, subgroups_of, thirds, trained_on
@@ -231,3 +232,22 @@ def test_thirds_hold_a_third_each_and_name_their_ends():
 def test_prevalences_rise_and_know_mrnets_tasks():
     assert list(prevalences_for("acl").values()) == sorted([0.05, 0.2, 0.4, 319 / 1370])
     assert list(prevalences_for("cyst")) == ["5 %", "20 %", "40 %"]
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 1, 1], [0, 0, 0, 1], [0, 1, 1, 1]])
+def test_one_class_is_found_out_before_any_predicting(models, tmp_path, monkeypatch, labels):
+    for exam, _ in enumerate(labels):
+        write_series(tmp_path, "valid", "sagittal", f"{exam:02d}", np.zeros((6, 256, 256), np.uint8))
+    write_labels(tmp_path, "valid", "acl", {f"{exam:02d}": label for exam, label in enumerate(labels)})
+    monkeypatch.setattr("kneessl.evaluate.evaluate.predict_split", lambda *_: pytest.fail("it predicted"))
+    with pytest.raises(UserError, match="needs at least 2 exams of each label"):
+        evaluate_models({"single": models["single"]}, tmp_path, "valid", tmp_path / "out", ["acl"])
+
+
+def test_labels_of_exams_that_are_not_there_are_refused_before_any_predicting(models, folder, tmp_path, monkeypatch):
+    for exam in range(6):
+        write_series(tmp_path, "valid", "sagittal", f"{exam:04d}", np.zeros((6, 256, 256), np.uint8))
+    write_labels(tmp_path, "valid", "acl", {str(exam): exam % 2 for exam in range(6)})
+    monkeypatch.setattr("kneessl.evaluate.evaluate.predict_split", lambda *_: pytest.fail("it predicted"))
+    with pytest.raises(UserError, match="such as 0, where the series is 0000: leading zeros were lost"):
+        evaluate_models({"single": models["single"]}, tmp_path, "valid", tmp_path / "out", ["acl"])

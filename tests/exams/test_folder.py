@@ -100,8 +100,8 @@ def test_mrnet_label_files_are_read_exactly(root):
     (root / "train-meniscus.csv").write_bytes(b"\xef\xbb\xbf0000,1\r\n0001,0\r\n\r\n")
     folder = ExamFolder(root)
     assert folder.tasks("train") == ["acl", "meniscus"]
-    assert folder.labels("train", "acl") == {"0000": 0, "0001": 1, "0002": 0}
-    assert folder.labels("train", "meniscus") == {"0000": 1, "0001": 0}
+    assert folder.read_labels("train", "acl") == {"0000": 0, "0001": 1, "0002": 0}
+    assert folder.read_labels("train", "meniscus") == {"0000": 1, "0001": 0}
 
 
 def test_labels_are_written_as_mrnet_has_them(root):
@@ -178,8 +178,8 @@ def test_the_twelve_labels_of_rsna_2026(root, dialect):
     assert folder.tasks("valid") == []
     for task, values in RSNA.items():
         expected = {study: int(value) for study, value in zip(STUDIES, values, strict=True) if value != " "}
-        assert folder.labels("train", task) == expected
-    assert folder.labels("train", "Fracture") == {}
+        assert folder.read_labels("train", task) == expected
+    assert folder.read_labels("train", "Fracture") == {}
 
 
 def test_names_of_tasks_may_hold_slashes_commas_and_dashes(root):
@@ -196,11 +196,11 @@ def test_files_and_table_stand_side_by_side(root):
     (root / "train.csv").write_text("exam,MCL\n0000,0\n0001,1\n")
     folder = ExamFolder(root)
     assert folder.tasks("train") == ["MCL", "acl", "acl-complete"]
-    assert folder.labels("train", "acl") == {"0000": 1}
-    assert folder.labels("train", "acl-complete") == {"0000": 0}
-    assert folder.labels("train", "MCL") == {"0000": 0, "0001": 1}
+    assert folder.read_labels("train", "acl") == {"0000": 1}
+    assert folder.read_labels("train", "acl-complete") == {"0000": 0}
+    assert folder.read_labels("train", "MCL") == {"0000": 0, "0001": 1}
     with pytest.raises(UserError, match="in this split: MCL, acl, acl-complete"):
-        folder.labels("train", "PCL")
+        folder.read_labels("train", "PCL")
 
 
 def test_one_task_in_both_places(root):
@@ -328,3 +328,35 @@ def test_a_damaged_exams_csv_is_named(tmp_path, damage):
     (tmp_path / "exams.csv").write_bytes(damage.format(header=OLD_COLUMNS).encode("latin-1"))
     with pytest.raises(UserError, match=r"exams\.csv"):
         ExamFolder(tmp_path).provenance()
+
+
+CAUSES = {
+    "zeros": (("0006", "0012"), ("6", "12"), "such as 12, where the series is 0012: leading zeros were lost"),
+    "one of them": (("0006", "1012"), ("6", "1012"), "1 of 2 labels .* such as 6, where the series is 0006"),
+    "decimals": (("0006", "0012"), ("6.0", "12.0"), "a name became a number with a decimal point"),
+    "endings": (("a", "b"), ("a.npy", "b"), "such as a.npy, where the series is a: labels name exams without a file"),
+    "letters": (("P01", "P02"), ("p01", "P02"), "capital and small letters differ"),
+    "missing": (("0006", "0012"), ("0006", "0777"), "1 of 2 labels .* such as 0777;"),
+}
+
+
+@pytest.mark.parametrize(("exams", "labels", "said"), CAUSES.values(), ids=CAUSES)
+@pytest.mark.parametrize("table", [False, True])
+def test_labels_whose_exam_has_no_series_are_refused_with_the_likely_cause(tmp_path, exams, labels, said, table):
+    for exam in exams:
+        write_series(tmp_path, "train", "coronal", exam, series())
+    name, header = ("train.csv", "exam,acl\n") if table else ("train-acl.csv", "")
+    (tmp_path / name).write_text(header + "".join(f"{label},{n}\n" for n, label in enumerate(labels)))
+    with pytest.raises(UserError, match=said) as error:
+        ExamFolder(tmp_path).labels("train", "acl")
+    assert "--unlabelled ok" in str(error.value)
+    assert set(ExamFolder(tmp_path).read_labels("train", "acl")) == set(labels)
+    assert set(ExamFolder(tmp_path, "ok").labels("train", "acl")) == set(labels) & set(exams)
+
+
+@pytest.mark.parametrize("plane", ["sagittal", "axial"])
+def test_exams_without_a_label_and_with_series_in_other_planes_are_no_fault(tmp_path, plane):
+    for exam in ("0000", "0001", "0002"):
+        write_series(tmp_path, "train", plane if exam == "0001" else "coronal", exam, series())
+    write_labels(tmp_path, "train", "acl", {"0000": 0, "0001": 1})
+    assert ExamFolder(tmp_path).labels("train", "acl") == {"0000": 0, "0001": 1}

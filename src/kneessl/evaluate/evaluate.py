@@ -13,7 +13,7 @@ from kneessl.evaluate.report import write_evaluation_report
 from kneessl.evaluate.task_result import TaskResult
 from kneessl.evaluation import Summary, summarise
 from kneessl.evaluation.decisions import StateTable, count_states
-from kneessl.exams.folder import ExamFolder, Plane, Split
+from kneessl.exams.folder import ExamFolder, Plane, Split, Unlabelled
 from kneessl.exams.splits import patient_groups
 from kneessl.files import replacing, write_text
 from kneessl.model.card import MODEL_CARD, model_card
@@ -29,6 +29,7 @@ def evaluate(
     planes: list[Plane] | None = None,
     against: Path | None = None,
     out: Path | None = None,
+    unlabelled: Unlabelled = "refuse",
 ) -> None:
     """Evaluate a fine-tuned model: AUC with interval, sensitivity, specificity, calibration, and a report.
 
@@ -43,6 +44,7 @@ def evaluate(
         planes: Use only these of a fused model's planes, such as [sagittal,coronal].
         against: Another model of the same task, to compare on the same exams.
         out: Where result.json, predictions.csv and report.html go; by default into MODEL.
+        unlabelled: Labels whose exam has no series are refused; ok leaves them aside.
     """
     models = {path.resolve().name: path for path in (model, against) if path is not None}
     if against is not None and len(models) == 1:
@@ -50,7 +52,7 @@ def evaluate(
             f"{model} and {against} bear the same folder name; rename one, so that the report can name both"
         )
     asked = [task] if isinstance(task, str) else task
-    for name, tasks in evaluate_models(models, data, split, out or model, asked, planes).items():
+    for name, tasks in evaluate_models(models, data, split, out or model, asked, planes, unlabelled).items():
         for task_name, summary in tasks.items():
             print(f"{name}, {task_name}\n{summary_text(summary)}")
     print(f"report: {(out or model) / 'report.html'}")
@@ -72,6 +74,7 @@ def evaluate_models(
     out: Path,
     tasks: Sequence[str] | None = None,
     planes: Sequence[Plane] | None = None,
+    unlabelled: Unlabelled = "refuse",
 ) -> dict[str, dict[str, Summary]]:
     """Evaluate models, by name, on the same exams, and write one report of all.
 
@@ -82,7 +85,7 @@ def evaluate_models(
         UserError: a model cannot be loaded, the models have no task or no plane of those asked for, or the split lacks
             labels.
     """
-    folder = ExamFolder(data)
+    folder = ExamFolder(data, unlabelled)
     loaded = {name: load_model(path) for name, path in models.items()}
     for name, model in loaded.items():
         if planes is not None and not set(planes) & set(model.planes):
@@ -92,6 +95,8 @@ def evaluate_models(
     answered = [set().union(*(folder.exams(split, plane) for plane in planes)) for planes in used.values()]
     labels_of = {task: folder.labels(split, task) for task in common}
     exams = sorted(set.intersection(*answered, set().union(*labels_of.values())))
+    for task, labels in labels_of.items():
+        require_both_classes([labels[exam] for exam in exams if exam in labels], data, task, split)
     groups = dict(zip(exams, patient_groups(folder, split, exams), strict=True))
     answers = {
         name: predict_split(model, folder, split, exams, f"evaluate {name}", used[name])
@@ -104,11 +109,7 @@ def evaluate_models(
         unanswered = np.isnan(np.stack([by_task[task].probabilities for by_task in answers.values()])).any(axis=0)
         rows = [i for i, exam in enumerate(exams) if exam in labels and not unanswered[i]]
         truth = np.array([labels[exams[i]] for i in rows], dtype=np.int64)
-        if np.bincount(truth, minlength=2).min() < 2:
-            raise UserError(
-                f"an interval needs at least 2 exams of each label, and {data} has fewer for {task} in {split} that "
-                "have the planes asked for"
-            )
+        require_both_classes(truth, data, task, split)
         results.append(
             TaskResult(
                 task, [exams[i] for i in rows], truth, [groups[exams[i]] for i in rows],
@@ -123,6 +124,19 @@ def evaluate_models(
         if run.resolve() == out.resolve():
             write_text(run / MODEL_CARD, model_card(run))
     return summaries
+
+
+def require_both_classes(labels: Sequence[int] | np.ndarray, data: Path, task: str, split: str) -> None:
+    """Refuse exams of which fewer than two have a label: they allow no interval.
+
+    Raises:
+        UserError: so it is.
+    """
+    if np.bincount(np.asarray(labels, dtype=np.int64), minlength=2).min() < 2:
+        raise UserError(
+            f"an interval needs at least 2 exams of each label, and {data} has fewer for {task} in {split} that "
+            "have the planes asked for"
+        )
 
 
 def shared_tasks(models: Mapping[str, Model], folder: ExamFolder, split: str, asked: Sequence[str] | None) -> list[str]:

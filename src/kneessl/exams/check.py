@@ -146,7 +146,7 @@ def _inspect_labels(folder: ExamFolder, split: str, exams: set[str], findings: F
         findings.notices.append(f"{folder.root}: split {split} has no labels ({split}-<task>.csv or {split}.csv)")
     for task in tasks:
         try:
-            labels = folder.labels(split, task)
+            labels = folder.read_labels(split, task)
         except UserError as error:
             findings.faults.append(str(error))
             continue

@@ -7,7 +7,7 @@ many tasks in one table a split, `train.csv`; and `exams.csv` in folders that an
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +23,7 @@ Plane = Literal["sagittal", "coronal", "axial"]
 Split = Literal["train", "valid", "test"]
 Weighting = Literal["T1", "PD", "T2", "T2*", "unknown"]
 """What an MR series shows bright."""
+Unlabelled = Literal["refuse", "ok"]
 PLANES: tuple[Plane, ...] = get_args(Plane)
 SPLITS: tuple[Split, ...] = get_args(Split)
 SIDE = 256
@@ -77,12 +78,17 @@ class LabelTable:
 class ExamFolder:
     """Read access to an exam folder; series stay on disk until their slices are indexed.
 
+    Args:
+        root: The folder.
+        unlabelled: Whether labels whose exam has no series are refused, or left aside.
+
     Raises:
         UserError: `root` is not a folder, or holds no series at all.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, unlabelled: Unlabelled = "refuse") -> None:
         self.root = Path(root)
+        self.unlabelled = unlabelled
         if not self.root.is_dir():
             raise UserError(f"{self.root} is not a folder; name an exam folder, such as `kneessl phantom` writes")
         if not any(self.exams(split, plane) for split in SPLITS for plane in PLANES):
@@ -116,6 +122,23 @@ class ExamFolder:
         return sorted(files | set(self.table(split).tasks))
 
     def labels(self, split: str, task: str) -> dict[str, int]:
+        """As `read_labels`, of exams that have a series in some plane.
+
+        Raises:
+            UserError: as `read_labels`; or a label's exam has no series, and these are not to be left aside.
+        """
+        labels = self.read_labels(split, task)
+        there = {exam for plane in PLANES for exam in self.exams(split, plane)}
+        unmatched = sorted(labels.keys() - there)
+        if unmatched and self.unlabelled == "refuse":
+            raise UserError(
+                f"{self.root}: {len(unmatched)} of {len(labels)} labels for {task} in {split} name exams that have no "
+                f"series there, {_why_unmatched(unmatched, there)}; `kneessl check` lists them all (where series "
+                "are rightly missing, --unlabelled ok leaves their labels aside)"
+            )
+        return {exam: label for exam, label in labels.items() if exam in there}
+
+    def read_labels(self, split: str, task: str) -> dict[str, int]:
         """Label (0 or 1) of each exam, from MRNet's file `train-acl.csv` or from the column `acl` of `train.csv`.
 
         Raises:
@@ -234,6 +257,29 @@ def _require_series(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None
         raise UserError(f"{path} has shape {shape}; a series is (slices, {SIDE}, {SIDE})")
     if shape[0] == 0:
         raise UserError(f"{path} has no slices")
+
+
+def _why_unmatched(unmatched: Sequence[str], there: Set[str]) -> str:
+    """An example, with the cause that its name suggests."""
+    for cause, plain in _CAUSES.items():
+        named = {plain(exam): exam for exam in sorted(there)}
+        if len(named) == len(there):
+            for exam in unmatched:
+                if other := named.get(plain(exam)):
+                    return f"such as {exam}, where the series is {other}: {cause}"
+    return f"such as {unmatched[0]}"
+
+
+def _without_zeros(exam: str) -> str:
+    return exam.lstrip("0") or "0"
+
+
+_CAUSES: dict[str, Callable[[str], str]] = {
+    "leading zeros were lost, as in a spreadsheet": _without_zeros,
+    "a name became a number with a decimal point, as in a spreadsheet": lambda e: _without_zeros(e.removesuffix(".0")),
+    "labels name exams without a file's ending": lambda exam: Path(exam).name.removesuffix(".npy"),
+    "capital and small letters differ": str.lower,
+}
 
 
 def _read_labels(path: Path) -> str:

@@ -98,7 +98,7 @@ def prepare(asked: FinetuneSettings) -> tuple[LabelledTraining, np.ndarray]:
     if start and (start["plane"], start["fingerprint"]) != (plane, fingerprint):
         print(f"note: {asked.from_run} was pre-trained on {start['plane']} slices, preprocessing "
               f"{start['fingerprint']}; this is {plane}, {fingerprint}", file=sys.stderr)  # fmt: skip
-    folder, seed = ExamFolder(settings.data), settings.seed
+    folder, seed = ExamFolder(settings.data, settings.unlabelled), settings.seed
     labels_seed = seed if settings.labels_seed is None else settings.labels_seed
     exams, truth = labelled_exams(folder, settings.tasks, plane, settings.labels, labels_seed)
     fold_of = deal_folds(folder, exams, truth, settings.folds, seed) if settings.folds else np.zeros(0, int)

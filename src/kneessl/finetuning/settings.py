@@ -7,7 +7,7 @@ from typing import Any
 from kneessl.classifier.classifier import NETWORKS, NetworkName
 from kneessl.classifier.heads import HeadName
 from kneessl.errors import UserError
-from kneessl.exams.folder import Plane
+from kneessl.exams.folder import Plane, Unlabelled
 from kneessl.finetuning.recipes import OF_RECIPE, Balance, Recipe, Schedule, adapt
 from kneessl.settings import Settings, require_not_negative
 from kneessl.training.machine import Precision
@@ -56,6 +56,7 @@ class FinetuneSettings(Settings):
         precision: auto takes bf16 where the hardware multiplies it fast.
         seed: Same seed and machine, same weights (on the CPU).
         resume: Continue the run in OUT from its last checkpoint.
+        unlabelled: Labels whose exam has no series are refused; ok leaves them aside.
     """
 
     data: Path
@@ -88,6 +89,7 @@ class FinetuneSettings(Settings):
     precision: Precision = "auto"
     seed: int = 0
     resume: bool = False
+    unlabelled: Unlabelled = "refuse"
 
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):

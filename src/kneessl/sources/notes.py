@@ -1,8 +1,12 @@
 """What an import left out, and whether a fault ends it."""
 
+import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 
 from kneessl.errors import UserError
+
+_FILE = re.compile(r"\bfile (\d+) of \d+")
 
 
 class Notes:
@@ -64,5 +68,14 @@ class Notes:
         return "; ".join(_lines(self.left_out))
 
 
-def _lines(left_out: Counter[str]) -> tuple[str, ...]:
-    return tuple(f"{what} ({count})" for what, count in sorted(left_out.items()))
+def _lines(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Each with its count; what differs only in the number of a file is one line, which names the first."""
+    kinds: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for what in counts:
+        file = _FILE.search(what)
+        kinds[_FILE.sub("file", what)].append((int(file[1]) if file else 0, what))
+    lines = []
+    for alike in kinds.values():
+        number = sum(counts[what] for _, what in alike)
+        lines.append(f"{min(alike)[1]} ({number}{' alike' if len(alike) > 1 else ''})")
+    return tuple(sorted(lines))

@@ -291,3 +291,18 @@ def test_a_series_uid_of_its_own_for_each_file_is_said_to_be_that(tmp_path, slic
     assert find_knees(read_headers(named, notes), 30.0, False, notes) == []
     assert "each with a SeriesInstanceUID of its own" in str(notes)
     assert f"({slices})" in str(notes)
+
+
+# ---- many of a kind
+
+
+@pytest.mark.parametrize(("count", "broken"), [(24, "PixelSpacing"), (9, "ImageOrientationPatient")])
+def test_bad_files_of_a_kind_are_counted_in_one_line(tmp_path, capsys, count, broken):
+    write_dicom(tmp_path / "src", noise(count), **{broken: None})
+    write_dicom(tmp_path / "src", noise(7), SAGITTAL, SeriesInstanceUID="2.25.77")
+    (tmp_path / "src" / "zzz.dcm").write_bytes(b"hello")
+    import_exams(tmp_path / "src", tmp_path / "out", skip_faulty=True)
+    left_out = capsys.readouterr().err.splitlines()[0]
+    assert left_out.count(f"no valid {broken}") == 1
+    assert f"({count} alike)" in left_out
+    assert left_out.count(";") == 3  # one between the two kinds, and one in each sentence
