@@ -5,10 +5,10 @@ from threading import Event
 
 from fastapi.testclient import TestClient
 
-from kneessl.reader.intake.limits import Limits
 from kneessl.reader.web.app import create_app
 from kneessl.reader.web.security import Access
 from kneessl.reader.web.store import Store
+from kneessl.sources.limits import Limits
 
 HERE = "http://127.0.0.1:8000"
 NAME = "Planted^Filename.dcm"

@@ -1,5 +1,6 @@
 import csv
 import random
+import zipfile
 from itertools import permutations, product
 from pathlib import Path
 
@@ -542,3 +543,16 @@ def test_an_existing_folder_is_never_touched(tmp_path):
     (tmp_path / "out" / "kept").write_text("kept")
     refused(tmp_path / "knee.npy", tmp_path, "already exists")
     assert (tmp_path / "out" / "kept").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("slices", "nested"), [(7, False), (9, True)])
+def test_a_zip_is_imported_as_its_folder_is(tmp_path, slices, nested):
+    write_dicom(tmp_path / "src" / "a" / "b", noise(slices))
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for file in sorted((tmp_path / "src").rglob("*.dcm")):
+            archive.write(file, file.relative_to(tmp_path / "src") if nested else file.name)
+    for name in ("src", "study.zip"):
+        import_exams(tmp_path / name, tmp_path / f"out {name}")
+    assert tree(tmp_path / "out src") == tree(tmp_path / "out study.zip")
+    (tmp_path / "bad.zip").write_bytes((tmp_path / "study.zip").read_bytes()[:-30])
+    refused(tmp_path / "bad.zip", tmp_path, "zip is damaged")

@@ -38,10 +38,10 @@ def serve(
     if not keep_hours > 0:
         raise UserError(f"--keep_hours is {keep_hours}; give a number of hours above 0")
     from kneessl.reader.answer.assess import Assessor
-    from kneessl.reader.intake.limits import Limits
     from kneessl.reader.web.app import create_app
     from kneessl.reader.web.security import Access, is_loopback
     from kneessl.reader.web.store import Store
+    from kneessl.sources.limits import Limits
 
     given = os.environ.get(TOKEN)
     access = Access(host, given or (None if is_loopback(host) else secrets.token_urlsafe(24)))

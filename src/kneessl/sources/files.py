@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +35,13 @@ def source_files(src: Path, notes: Notes) -> list[SourceFile]:
         SourceFile(file, str(src) if file == src else f"file {number} of {len(files)}")
         for number, file in enumerate(files, start=1)
     ]
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A temporary folder that only this user may enter."""
+    with tempfile.TemporaryDirectory(prefix="kneessl-") as folder:
+        yield Path(folder)
 
 
 def sha256_of(file: SourceFile) -> str:

@@ -2,7 +2,8 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,16 @@ from kneessl.progress import progress
 from kneessl.sources.bare_npy import npy_exams, npy_files
 from kneessl.sources.dicom.exams import any_files, dicom_exams
 from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings
-from kneessl.sources.files import SourceFile, source_files
+from kneessl.sources.files import SourceFile, private_folder, source_files
 from kneessl.sources.kneemri import kneemri_exams, kneemri_files
+from kneessl.sources.limits import Limits
 from kneessl.sources.nifti import nifti_exams, nifti_files
 from kneessl.sources.notes import Notes
 from kneessl.sources.quality import quality_remarks
+from kneessl.sources.unzip import is_zip, unpack
 
+_ZIP = Limits(files=200_000, bytes=2**38, file_bytes=2**33)
+"""Of one that is imported, with many studies in it."""
 _MOST_REMARKS = 20
 """That are printed; of thousands of exams nobody reads them all."""
 
@@ -56,7 +61,7 @@ def import_exams(
     """Make an exam folder from DICOM, NIfTI, bare .npy volumes, or the KneeMRI data set with its labels.
 
     Args:
-        src: A file, or a folder that is searched with its subfolders; of KneeMRI, the one with metadata.csv.
+        src: A file, a zip, or a folder that is searched with its subfolders; of KneeMRI, the one with metadata.csv.
         out: The exam folder to make; must not exist yet.
         echo: Echo time in ms (the nearest is taken), or `all` for one exam an echo.
         split: Where the exams go: train, valid or test. KneeMRI goes by its published split.
@@ -73,8 +78,8 @@ def import_exams(
     """
     settings = ImportSettings(echo, npy_axes, npy_spacing, weighting or {})
     notes = Notes(skip_faulty)
-    with new_folder(out) as folder:
-        exams = find_exams(src, settings, notes)
+    with new_folder(out) as folder, _unpacked(src) as place:
+        exams = find_exams(place, settings, notes)
         lines, labels, remarks = _write(folder, exams, split, same_patient, notes)
         if not lines:
             raise UserError(f"{src} holds no knee series that can be imported; left out: {notes or 'nothing'}")
@@ -94,6 +99,17 @@ def import_exams(
             f"note: {len(remarks) - _MOST_REMARKS} more such notes; {out / 'exams.csv'} has what is said of a series",
             file=sys.stderr,
         )
+
+
+@contextmanager
+def _unpacked(src: Path) -> Iterator[Path]:
+    """`src`, or the folder that a zip was unpacked into, which is gone afterwards."""
+    if not src.is_file() or not is_zip(src):
+        yield src
+        return
+    with private_folder() as folder:
+        unpack(src, folder / "zip", _ZIP)
+        yield folder / "zip"
 
 
 def find_exams(src: Path, settings: ImportSettings, notes: Notes) -> list[FoundExam]:

@@ -8,7 +8,7 @@ from helpers.sent import a_server, a_zip, replying
 from kneessl.errors import UserError
 from kneessl.reader.archive.orthanc import Orthanc
 from kneessl.reader.intake.connection import UnreachableError
-from kneessl.reader.intake.limits import Limits
+from kneessl.sources.limits import Limits
 
 ID = "0a1b2c3d-00000000-00000000-00000000-00000000"
 

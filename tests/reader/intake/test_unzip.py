@@ -64,7 +64,7 @@ def test_a_zip_past_a_limit_is_refused(tmp_path):
 
 
 def test_a_bomb_is_refused_by_its_ratio(tmp_path, monkeypatch):
-    monkeypatch.setattr("kneessl.reader.intake.unzip._RATIO_FROM", 10_000)
+    monkeypatch.setattr("kneessl.sources.unzip._RATIO_FROM", 10_000)
     bomb = a_zip(tmp_path / "bomb", {PLANTED: bytes(100_000)})
     refused(bomb, "200-fold", Limits())
     few_black_slices = a_zip(tmp_path / "black", {"a": bytes(9_000)})

@@ -21,11 +21,11 @@ from playwright.sync_api import sync_playwright
 
 from kneessl.errors import UserError
 from kneessl.finetuning.finetune import finetune
-from kneessl.reader.intake.limits import Limits
 from kneessl.reader.serve import bound_socket
 from kneessl.reader.web.app import create_app
 from kneessl.reader.web.security import Access
 from kneessl.reader.web.store import Store
+from kneessl.sources.limits import Limits
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SERVE = "import sys; from pathlib import Path; from kneessl.reader.serve import serve; serve(Path(sys.argv[1]), port=0)"

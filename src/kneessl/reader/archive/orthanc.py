@@ -12,8 +12,8 @@ from pydicom import Dataset, dcmwrite
 
 from kneessl.errors import UserError
 from kneessl.reader.intake.connection import Connection, MissingError, UnreachableError
-from kneessl.reader.intake.limits import Inbox, Limits
 from kneessl.sources.dicom.image import quietly
+from kneessl.sources.limits import Inbox, Limits
 
 CREDENTIALS = "KNEESSL_ORTHANC"
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")

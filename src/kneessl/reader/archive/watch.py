@@ -17,11 +17,11 @@ from kneessl.reader.dicom.returned import IDENTITY, SIDES, result_uids
 from kneessl.reader.dicom.structured import result_objects
 from kneessl.reader.faults import fault_text
 from kneessl.reader.intake.connection import MissingError, UnreachableError
-from kneessl.reader.intake.intake import private_folder
-from kneessl.reader.intake.limits import Limits
-from kneessl.reader.intake.unzip import unpack
 from kneessl.sources.dicom.image import quietly
 from kneessl.sources.dicom.series import Knee
+from kneessl.sources.files import private_folder
+from kneessl.sources.limits import Limits
+from kneessl.sources.unzip import unpack
 
 _TRIES = 3
 """How often a study is fetched that the archive breaks off at, before it is left alone."""

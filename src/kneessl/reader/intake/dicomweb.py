@@ -5,8 +5,8 @@ from pathlib import Path
 
 from kneessl.errors import UserError
 from kneessl.reader.intake.connection import Connection, MissingError, UnreachableError
-from kneessl.reader.intake.limits import Inbox, Limits
 from kneessl.reader.intake.multipart import DamagedMessageError, MultipartFiles, boundary_of
+from kneessl.sources.limits import Inbox, Limits
 
 CREDENTIALS = "KNEESSL_DICOMWEB"
 _STUDY = re.compile(r"(?P<service>https?://[^/?#]+(/\S*?)?)(?P<study>/studies/[0-9.]{1,64})/?")

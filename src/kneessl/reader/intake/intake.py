@@ -1,14 +1,13 @@
 """The files of one study: from a folder, a file, a zip, or a DICOMweb archive."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from kneessl.errors import UserError
-from kneessl.reader.intake.limits import Limits
-from kneessl.reader.intake.unzip import is_zip, unpack
-from kneessl.sources.files import files_in, no_entry
+from kneessl.sources.files import files_in, no_entry, private_folder
+from kneessl.sources.limits import Limits
+from kneessl.sources.unzip import is_zip, unpack
 
 
 @contextmanager
@@ -41,13 +40,6 @@ def files_of(source: str, limits: Limits = Limits()) -> Iterator[list[Path]]:  #
     files = [path] if path.is_file() else _inside(path)
     limits.require_all(file.stat().st_size for file in files)
     yield files
-
-
-@contextmanager
-def private_folder() -> Iterator[Path]:
-    """A temporary folder that only this user may enter."""
-    with tempfile.TemporaryDirectory(prefix="kneessl-") as folder:
-        yield Path(folder)
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from kneessl.errors import UserError
-from kneessl.reader.intake.limits import Inbox
+from kneessl.sources.limits import Inbox
 
 try:
     from python_multipart.exceptions import FormParserError

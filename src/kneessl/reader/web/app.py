@@ -13,13 +13,13 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from kneessl import __version__
 from kneessl.reader.answer.assessment import NOTICE, ModelFacts
-from kneessl.reader.intake.limits import Limits
 from kneessl.reader.web import schema
 from kneessl.reader.web.pages import STATIC, pages_router
 from kneessl.reader.web.routes import answers_router, studies_router
 from kneessl.reader.web.security import Access, Guard
 from kneessl.reader.web.store import Store
 from kneessl.reader.web.worker import Engine, Worker
+from kneessl.sources.limits import Limits
 from kneessl.sources.volume import DISPLAY
 
 MOST_WAITING = 20

@@ -10,11 +10,11 @@ from fastapi.responses import FileResponse
 
 from kneessl.exams.folder import Plane
 from kneessl.reader.answer_folder import CAPTURE, REPORT, RESULT, STRUCTURED
-from kneessl.reader.intake.limits import Limits
 from kneessl.reader.web import schema
 from kneessl.reader.web.store import Full, Store
 from kneessl.reader.web.upload import receive
 from kneessl.reader.web.worker import Worker
+from kneessl.sources.limits import Limits
 
 StudyNumber = Annotated[int, Path(ge=1, le=2**53, description="The study's number.")]
 KneeNumber = Annotated[int, Query(ge=1, le=99, description="Which knee of the study.")]

@@ -8,9 +8,9 @@ from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
 from kneessl.errors import UserError
-from kneessl.reader.intake.limits import Inbox, Limits
 from kneessl.reader.intake.multipart import DamagedMessageError, MultipartFiles, boundary_of
 from kneessl.reader.web.faults import as_sentence
+from kneessl.sources.limits import Inbox, Limits
 
 STALLED_SECONDS = 60.0
 """A client that sends nothing for so long is taken to be gone."""

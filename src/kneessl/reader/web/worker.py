@@ -10,12 +10,12 @@ from typing import Protocol
 from kneessl.errors import UserError
 from kneessl.reader.answer.assessment import Assessment, ModelFacts
 from kneessl.reader.answer_folder import write_answer
-from kneessl.reader.intake.limits import Limits
-from kneessl.reader.intake.unzip import is_zip, unpack
 from kneessl.reader.web.faults import as_sentence, log_fault
 from kneessl.reader.web.schema import FindingLine, KneeLine
 from kneessl.reader.web.store import Store
 from kneessl.sources.dicom.series import Knee
+from kneessl.sources.limits import Limits
+from kneessl.sources.unzip import is_zip, unpack
 
 UNFORESEEN = "The study could not be answered because of a fault in kneessl; its log names the place."
 _SWEEP_SECONDS = 30.0

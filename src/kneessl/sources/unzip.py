@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from kneessl.errors import UserError
-from kneessl.reader.intake.limits import Inbox, Limits
+from kneessl.sources.limits import Inbox, Limits
 
 _CHUNK = 2**20
 _LOCAL_HEADER = 30
@@ -25,7 +25,8 @@ _ENCRYPTED = 0x1
 _LARGEST_RATIO = 200
 _RATIO_FROM = 100 * 2**20
 """Few black slices shrink a thousandfold and are no bomb: the ratio counts from this many bytes on."""
-_DICOM_SUFFIXES = frozenset([".dcm", ".ima"])
+_SUFFIXES = (".dcm", ".ima", ".nii", ".nii.gz", ".npy")
+"""That are kept, as they tell what a file is."""
 
 
 def is_zip(path: Path) -> bool:
@@ -121,8 +122,8 @@ def _is_hidden(entry: zipfile.ZipInfo) -> bool:
 
 def _copy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inbox: Inbox, most: int) -> None:
     """Inflate one entry; an entry that is longer or shorter than the directory says fails its checksum."""
-    suffix = PurePosixPath(entry.filename).suffix.lower()
-    inbox.start(suffix if suffix in _DICOM_SUFFIXES else "")
+    name = entry.filename.lower()
+    inbox.start(next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), ""))
     with _reading():
         content = archive.open(entry)
     with content:
