@@ -1,25 +1,30 @@
+import csv
 import io
 import json
 from contextlib import redirect_stdout
 
+import numpy as np
 import pytest
 
 from kneessl import cli
-from kneessl.demo import demo
+from kneessl.demo import demo, what_was_shown
 from kneessl.errors import UserError
+from kneessl.evaluation import compare_auc
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A small demo: its folder, and what it printed. Its preset has fewer pixels and epochs, or it takes minutes."""
+    """A small demo: its folder, and what it printed. Few pixels and epochs, to save minutes; every exam labelled."""
     out, printed = tmp_path_factory.mktemp("demo") / "demo", io.StringIO()
     presets = cli.presets()
     for command in ("pretrain", "finetune"):
-        presets["quick"][command] |= {"size": 48, "slices": 4, "epochs": 1}
+        presets["quick"][command] |= {"size": 48, "epochs": 1}
+    presets["quick"]["pretrain"] |= {"warmup_epochs": 0}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setattr(cli, "presets", lambda: presets)
-        demo(out, exams=40)
+        patch.setattr("kneessl.demo.PER_LABEL", 1)
+        demo(out, exams=112)
     return out, printed.getvalue()
 
 
@@ -37,12 +42,14 @@ def test_the_demos_model_answers_the_real_knee_and_says_that_it_is_no_diagnosis(
 def test_the_demo_leaves_what_it_promises_and_can_run_again(ran):
     out, printed = ran
     figures = json.loads((out / "result.json").read_text())
-    assert list(figures) == ["pretrained", "from-nothing"]
+    assert list(figures) == ["pretrained", "untrained"]
+    figures |= json.loads((out / "from-nothing" / "result.json").read_text())
     for name, summary in figures.items():
         auc = summary["acl"]["auc"]
         assert 0 <= auc["low"] <= auc["auc"] <= auc["high"] <= 1
-        assert f"{name:<12}  AUC {auc['auc']:.3f}  (95 % interval {auc['low']:.3f} to {auc['high']:.3f})" in printed
+        assert f"  AUC {auc['auc']:.3f} (95 % interval {auc['low']:.3f} to {auc['high']:.3f})  " in printed
         assert (out / name / "model.safetensors").is_file()
+    assert "ACL tears on 56 synthetic knees that no model has seen, 56 labels:" in printed
     assert f"report: {out / 'report.html'}" in printed.splitlines()
     assert (out / "pretrained" / "decisions.json").is_file(), "so that `kneessl predict` has operating points"
     assert "synthetic phantom" in (out / "report.html").read_text()
@@ -51,6 +58,31 @@ def test_the_demo_leaves_what_it_promises_and_can_run_again(ran):
     with pytest.raises(UserError, match="exams is 0"):
         demo(out, exams=0)
     assert not (out / "old").exists(), "an earlier demo is replaced"
+
+
+def test_the_last_words_say_what_the_intervals_say(tmp_path):
+    """Pre-training ahead of random weights beyond doubt, and level with training from nothing."""
+    truth = np.arange(200) % 2
+    noise = np.random.default_rng(0).normal(size=(2, 200))
+    good, chance = truth + 0.5 * noise[0], noise[1]
+    (tmp_path / "from-nothing").mkdir()
+    for folder, models in (
+        (tmp_path, {"pretrained": good, "untrained": chance}),
+        (tmp_path / "from-nothing", {"from-nothing": good + 0.01 * noise[1]}),
+    ):
+        with (folder / "predictions.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["exam", "label", *models])
+            writer.writerows(zip(range(200), truth, *models.values(), strict=True))
+    said = what_was_shown(tmp_path, 250).splitlines()
+    assert said[0] == "ACL tears on 200 synthetic knees that no model has seen, 100 labels:"
+    expected = compare_auc(truth, good, chance)
+    assert said[4] == (
+        f"Pre-training is better than random weights: difference {expected.difference:+.3f} "
+        f"(95 % interval {expected.low:+.3f} to {expected.high:+.3f})."
+    )
+    assert said[5].startswith("Pre-training is not told apart from training the whole network from nothing: ")
+    assert "synthetic" in said[-1]
 
 
 def test_the_demo_replaces_nothing_else(tmp_path):
