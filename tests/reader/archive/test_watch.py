@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import pydicom
@@ -43,6 +43,28 @@ def test_a_study_is_answered_once(stand_ins, capsys):
     assert len(archive.downloads) == 1
     Watcher(archive, StandIn("b" * 64)).look()  # another model
     assert archive.results(ID) == ["OT", "OT", "SR", "SR"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """An answer as a dataclass, as the real one is."""
+
+    study_uid: str
+    laterality: str
+    sha256: str
+    findings: tuple
+    assessed: bool
+
+
+@pytest.mark.parametrize("sides", [("R",), ("L", "R")])
+def test_a_study_whose_uid_was_replaced_as_invalid_is_answered_once_and_where_it_lies(stand_ins, monkeypatch, sides):
+    archive, assessor = an_archive(ID), StandIn(sides=sides)
+    assess = assessor.assess
+    monkeypatch.setattr(assessor, "assess", lambda knee: Told(**vars(assess(knee)) | {"study_uid": "2.25.7"}))
+    for _ in range(3):
+        Watcher(archive, assessor).look()
+    assert archive.results(ID) == ["OT"] * len(sides) + ["SR"] * len(sides)
+    assert assessor.asked == 1
 
 
 def test_two_watchers_that_do_not_see_each_other_leave_one_answer(stand_ins, capsys, monkeypatch):

@@ -4,6 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -168,7 +169,7 @@ class Watcher:
             _say("not a knee MR: no MR series", study)
         elif not is_answered(stored, self.assessor.facts.sha256):
             try:
-                self._answer(study, pictures)
+                self._answer(study, stored.uid, pictures)
             except UnreachableError:
                 raise
             except _ChangedError:
@@ -180,7 +181,7 @@ class Watcher:
                 self._fail(study, f"could not be assessed, because of a fault in kneessl ({fault_text(error)})")
         self._settled[study] = pictures
 
-    def _answer(self, study: str, pictures: tuple[StoredSeries, ...]) -> None:
+    def _answer(self, study: str, uid: str, pictures: tuple[StoredSeries, ...]) -> None:
         with private_folder() as folder:
             try:
                 zipped = self.archive.download(study, folder / "zip", self.limits)
@@ -193,7 +194,7 @@ class Watcher:
             except NoKneeError as error:
                 _say(f"not a knee MR: {error}", study)
                 return
-            assessments = [self.assessor.assess(knee) for knee in knees]
+            assessments = [filed_under(self.assessor.assess(knee), uid) for knee in knees]
             results = [
                 result
                 for knee, assessment in zip(knees, assessments, strict=True)
@@ -237,6 +238,11 @@ def is_answered(stored: StoredStudy, model_sha256: str) -> bool:
     if not reports or len(reports) != len(captures):
         return False
     return max(series.updated for series in mr_series(stored)) < min(report.updated for report in reports)
+
+
+def filed_under(assessment: Assessment, uid: str) -> Assessment:
+    """The answer under the archive's own StudyInstanceUID: where that is invalid, another was read in its place."""
+    return assessment if assessment.study_uid == uid else replace(assessment, study_uid=uid)
 
 
 def identity_of(knee: Knee) -> Dataset:
