@@ -155,6 +155,16 @@ def test_a_uid_that_is_a_name_is_neither_written_nor_said(model, tmp_path, capfd
     assert not [file.name for file in out.rglob("*") if file.is_file() and b"QUAXOLOTL" in file.read_bytes()]
 
 
+def test_two_studies_that_share_a_uid_are_answered_each_by_its_own_pixels(model, tmp_path):
+    for name, slices, seed in (("a", 20, 0), ("b", 18, 4), ("c", 22, 5)):
+        write_plane(tmp_path / "batch" / name, "sagittal", "2.25.5.1", slices=slices, seed=seed)
+    out = tmp_path / "answers"
+    for _ in range(2):  # the second time all are there already
+        assert status(["predict", model, tmp_path / "batch", "--out", out, "--each"]) == 0
+        lines = list(csv.DictReader((out / "studies.csv").open()))
+        assert [result(out / line["study"])["planes"]["sagittal"]["slices"] for line in lines] == [20, 18, 22]
+
+
 def test_a_fault_of_kneessl_in_one_study_does_not_end_the_batch(model, tmp_path, monkeypatch):
     write_plane(tmp_path / "batch" / "a", "sagittal", "2.25.5.1", StudyInstanceUID="2.25.1")
     write_plane(tmp_path / "batch" / "b", "sagittal", "2.25.5.1", StudyInstanceUID="2.25.2", seed=4)

@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ def predict(
     sources = studies_in(Path(study)) if each else [study]
     assessor = Assessor(model)
     rows: list[KneeRow] = []
+    owners: dict[str, int] = {}
     try:
         for number, source in enumerate(progress(sources, title="studies", unit="study", hidden=not each), 1):
             try:
@@ -75,7 +76,9 @@ def predict(
                     knees = assessor.knees(files, echo, weighting)
                     alone = not each and len(knees) == 1
                     for knee in knees:
-                        rows.append(answer_knee(assessor, knee, number, out if alone else out / knee.key[:16], dicom))
+                        folder = out if alone else out / folder_name(knee.key[:16], number, owners)
+                        row = answer_knee(assessor, knee, number, folder, dicom)
+                        rows.append(row if alone else replace(row, study=folder.name))
             except UserError as error:
                 if not each:
                     raise
@@ -105,6 +108,17 @@ def studies_in(folder: Path) -> list[str]:
     if not studies:
         raise UserError(f"{folder} holds no studies; with --each, name a folder with a folder or zip for each study")
     return studies
+
+
+def folder_name(key: str, number: int, owners: dict[str, int]) -> str:
+    """Where a knee's answer goes: its key; with the study's number where an earlier study has the same UID.
+
+    Args:
+        key: Of the knee, a hash over its study's UID and its side.
+        number: Of the study in the batch.
+        owners: Which study has which key; a new key is added.
+    """
+    return key if owners.setdefault(key, number) == number else f"{key}-{number}"
 
 
 def answer_knee(assessor: Assessor, knee: Knee, number: int, out: Path, dicom: bool) -> KneeRow:
