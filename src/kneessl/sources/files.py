@@ -13,6 +13,18 @@ from kneessl.sources.notes import Notes
 
 
 @dataclass(frozen=True)
+class Listing:
+    """What a folder holds."""
+
+    files: list[Path]
+    """By name."""
+    closed: list[str]
+    """What an error calls each folder that may not be entered."""
+    links: int = 0
+    """Symbolic links that lead to a folder or nowhere; they are not followed."""
+
+
+@dataclass(frozen=True)
 class SourceFile:
     """One file that the user gave."""
 
@@ -27,9 +39,12 @@ def source_files(src: Path, notes: Notes) -> list[SourceFile]:
     Raises:
         UserError: as `files_in`; or a folder may not be entered, unless `notes` skips faults.
     """
-    files, closed = files_in(src)
-    for name in closed:
+    listing = files_in(src)
+    files = listing.files
+    for name in listing.closed:
         notes.fault(no_entry(name))
+    if listing.links:
+        notes.leave_out("links that lead to a folder or nowhere", listing.links)
     # A file named by the user may be named; paths inside a folder often hold the patient's name.
     return [
         SourceFile(file, str(src) if file == src else f"file {number} of {len(files)}")
@@ -67,29 +82,30 @@ def no_reading(name: str) -> UserError:
     return UserError(f"{name} may not be read (permission denied); ask for the right to, or leave it out")
 
 
-def files_in(src: Path) -> tuple[list[Path], list[str]]:
-    """`src` itself, or the files in it and its subfolders but hidden ones, by name; links to folders are not followed.
-
-    Returns:
-        The files, and what an error calls each folder that may not be entered.
+def files_in(src: Path) -> Listing:
+    """`src` itself, or the files in it and its subfolders, but hidden ones.
 
     Raises:
         UserError: it does not exist, may not be entered, or holds no files.
     """
     if src.is_file():
-        return [src], []
+        return Listing([src], [])
     if not src.is_dir():
         raise UserError(f"{src} does not exist; name a file or folder with DICOM, NIfTI or .npy volumes")
     files: list[Path] = []
     folders: list[Path] = []
     closed: set[Path] = set()
+    links = 0
     for place, names, inside in os.walk(src, onerror=lambda error: closed.add(Path(error.filename))):
         names[:] = [name for name in names if not name.startswith(".")]
         folders += [Path(place, name) for name in names]
-        for name in inside:
+        links += sum(Path(place, name).is_symlink() for name in names)
+        for path in (Path(place, name) for name in inside if not name.startswith(".")):
             try:
-                if not name.startswith(".") and Path(place, name).is_file():
-                    files.append(Path(place, name))
+                if path.is_file():
+                    files.append(path)
+                else:
+                    links += path.is_symlink()
             except PermissionError:  # a folder that may be listed, but not entered
                 closed.add(Path(place))
     if src in closed:
@@ -97,4 +113,5 @@ def files_in(src: Path) -> tuple[list[Path], list[str]]:
     if not files and not closed:
         raise UserError(f"{src} holds no files; name a folder with DICOM, NIfTI or .npy volumes")
     folders.sort()
-    return sorted(files), [f"folder {folders.index(one) + 1} of {len(folders)}" for one in sorted(closed)]
+    names = [f"folder {folders.index(one) + 1} of {len(folders)}" for one in sorted(closed)]
+    return Listing(sorted(files), names, links)

@@ -37,7 +37,7 @@ def nifti_exams(src: Path, files: Sequence[SourceFile], settings: ImportSettings
     found: dict[Subject, dict[str, tuple[SourceFile, tuple[Plane, ...]]]] = defaultdict(dict)
     for file, subject in zip(files, subjects(src, [file.path for file in files]), strict=True):
         try:
-            volume, key = read_nifti(file.path, file.name), sha256_of(file)
+            key, volume = sha256_of(file), read_nifti(file.path, file.name)
         except UserError as error:
             notes.fault(error)
             continue

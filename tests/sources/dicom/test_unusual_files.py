@@ -198,6 +198,18 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, closed, kin
     assert "Quaxolotl" not in str(error.value)
 
 
+@pytest.mark.parametrize(("to_folder", "to_nowhere"), [(1, 0), (0, 2), (2, 1)])
+def test_links_that_are_not_followed_are_said(tmp_path, capsys, to_folder, to_nowhere):
+    write_dicom(tmp_path / "src", noise(7))
+    write_dicom(tmp_path / "elsewhere", noise(8), SeriesInstanceUID="2.25.77")
+    for number in range(to_folder):
+        (tmp_path / "src" / f"folder{number}").symlink_to(tmp_path / "elsewhere")
+    for number in range(to_nowhere):
+        (tmp_path / "src" / f"nowhere{number}").symlink_to(tmp_path / "gone")
+    import_exams(tmp_path / "src", tmp_path / "out")
+    assert f"links that lead to a folder or nowhere ({to_folder + to_nowhere})" in capsys.readouterr().err
+
+
 # ---- UIDs that are none
 
 
@@ -226,6 +238,7 @@ def test_a_uid_that_is_none_is_replaced_always_in_the_same_way(tmp_path, caplog,
     assert name not in caplog.text + "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_pydicom_is_quiet_also_where_nobody_asked_it_to_be():
     program = (
         "import kneessl.sources.dicom.image, pydicom, logging; logging.basicConfig(level=0); data = pydicom.Dataset();"

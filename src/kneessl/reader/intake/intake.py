@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kneessl.errors import UserError
-from kneessl.sources.files import files_in, no_entry, private_folder
+from kneessl.sources.files import Listing, files_in, no_entry, private_folder
 from kneessl.sources.limits import Limits
 from kneessl.sources.unzip import is_zip, unpack
 
@@ -47,12 +47,12 @@ def _inside(folder: Path) -> list[Path]:
         raise UserError("the study does not exist; name a folder, a file, a zip, or an address of DICOMweb")
     root = folder.resolve()
     try:
-        files, closed = files_in(folder)
+        listing = files_in(folder)
     except UserError:  # it names the folder, which may be named after the patient
-        files, closed = [], []
-    if closed:
-        raise no_entry(f"{closed[0]} of the study")
-    files = [file for file in files if file.resolve().is_relative_to(root)]
+        listing = Listing([], [])
+    if listing.closed:
+        raise no_entry(f"{listing.closed[0]} of the study")
+    files = [file for file in listing.files if file.resolve().is_relative_to(root)]
     if not files:
         raise UserError("the study's folder holds no files; name one with DICOM files")
     return files
