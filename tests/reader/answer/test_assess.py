@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
 from helpers.dicom import write_plane
 from scipy.special import expit
@@ -230,3 +231,18 @@ def test_quality_flags(models, study):
     assert len(texts) == 4
     for text, part in zip(texts, ("only 9 slices", "6.5 mm apart", "384 mm", "38 degrees"), strict=True):
         assert part in text
+
+
+@pytest.mark.parametrize("planes", [("sagittal", "coronal"), ("sagittal", "sagittal")])
+def test_a_study_of_two_patients_is_not_answered(tmp_path, planes):
+    for number, (plane, patient) in enumerate(zip(planes, ("Quaxolotl", "Zyphira"), strict=True)):
+        write_plane(tmp_path, plane, f"2.25.5.{number}", seed=number, PatientID=patient)
+    assessor = object.__new__(Assessor)  # which knees there are does not depend on the model
+    with pytest.raises(UserError, match="images of several patients") as error:
+        assessor.knees(files(tmp_path))
+    assert "Quaxolotl" not in str(error.value)
+    for file in files(tmp_path):
+        data = pydicom.dcmread(file)
+        data.StudyInstanceUID = "2.25.12" if data.PatientID == "Zyphira" else "2.25.11"
+        data.save_as(file)
+    assert len(assessor.knees(files(tmp_path))) == 2

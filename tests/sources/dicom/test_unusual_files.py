@@ -293,16 +293,17 @@ def test_of_a_complex_series_the_magnitude_is_taken(tmp_path, capsys, tell, comp
 
 
 @pytest.mark.parametrize("slices", [6, 24])
-def test_a_series_uid_of_its_own_for_each_file_is_said_to_be_that(tmp_path, slices):
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "StudyInstanceUID"])
+def test_a_uid_of_its_own_for_each_file_is_said_to_be_that(tmp_path, slices, keyword):
     write_dicom(tmp_path, noise(slices))
     for number, file in enumerate(tmp_path.iterdir()):
         data = pydicom.dcmread(file)
-        data.SeriesInstanceUID = f"2.25.9{number}"
+        setattr(data, keyword, f"2.25.9{number}")
         data.save_as(file)
     notes = Notes(skip_faulty=True)
     named = [(file, "file") for file in sorted(tmp_path.iterdir())]
     assert find_knees(read_headers(named, notes), 30.0, False, notes) == []
-    assert "each with a SeriesInstanceUID of its own" in str(notes)
+    assert f"each with a {keyword} of its own" in str(notes)
     assert f"({slices})" in str(notes)
 
 

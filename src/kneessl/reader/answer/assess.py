@@ -60,7 +60,8 @@ class Assessor:
 
         Raises:
             NoKneeError: there is none; it says what the files are instead.
-            UserError: there is none, but something is damaged or incomplete.
+            UserError: there is none, but something is damaged or incomplete; or a study is of several patients, so that
+                nobody could tell whose an answer is.
         """
         notes = Notes(skip_faulty=True)
         named = [(file, f"file {number} of {len(files)}") for number, file in enumerate(files, start=1)]
@@ -68,6 +69,11 @@ class Assessor:
         if not knees:
             error = UserError if notes.faults else NoKneeError
             raise error(f"there is no knee MR series that can be used here; left out: {str(notes) or 'nothing'}")
+        if len({(knee.study, knee.person) for knee in knees}) > len({knee.study for knee in knees}):
+            raise UserError(
+                "one StudyInstanceUID has images of several patients (PatientID), so nobody could tell whose an answer "
+                "is; part them, and give each study a UID of its own"
+            )
         return knees
 
     def assess(self, knee: Knee) -> Assessment:

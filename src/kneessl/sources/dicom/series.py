@@ -20,6 +20,9 @@ from kneessl.sources.quality import LOCALISERS, is_localiser
 
 __all__ = ["DicomSeries", "Knee", "Prepared", "SeriesFacts", "find_knees"]
 
+_OWN_UID = (
+    "images each with a {}InstanceUID of its own, as some anonymisers write them; give those of one {} the same one"
+)
 _UNKNOWN_SIDE = "its side is unknown, in a study of both knees"
 
 
@@ -71,6 +74,11 @@ class Knee:
     """Files of the study that never became a series, by what they are, with their count."""
 
     @property
+    def study(self) -> str:
+        """StudyInstanceUID."""
+        return self.series[0].images[0].study
+
+    @property
     def series(self) -> tuple[DicomSeries, ...]:
         """The best of each plane."""
         return tuple(candidates[0] for candidates in self.candidates.values())
@@ -116,6 +124,10 @@ def find_knees(
     for image in images:
         studies[image.study].append(image)
     wanted = Wanted(echo_ms, every_echo, weighting or {})
+    single = [study for study, images_of_study in studies.items() if len(images_of_study) == 1]
+    for study in single if len(single) >= FEWEST_SLICES else ():
+        notes.leave_out(_OWN_UID.format("Study", "study"), study=study)
+        del studies[study]
     knees: list[Knee] = []
     for study in sorted(studies, key=_digest):
         people = by_person(studies[study], persons, notes)
@@ -159,12 +171,7 @@ def _note_short_series(members: Sequence[_Member], study: str, notes: Notes) -> 
     short = [member for member in members if max(len(images) for _, images in member.stacks) < FEWEST_SLICES]
     single = [member for member in short if member.group.parts == (1,)]
     if len(single) >= FEWEST_SLICES:
-        notes.leave_out(
-            "images each with a SeriesInstanceUID of its own, as some anonymisers write them; give those of one series "
-            "the same one",
-            len(single),
-            study,
-        )
+        notes.leave_out(_OWN_UID.format("Series", "series"), len(single), study)
         short = [member for member in short if member not in single]
     if short:
         what = f"series with fewer than {FEWEST_SLICES} slices"
