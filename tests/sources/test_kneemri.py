@@ -201,7 +201,7 @@ def test_other_tables_of_that_name_are_no_kneemri(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "metadata.csv").write_bytes(b"\xff\xfeexamId,volume\n")
     np.save(tmp_path / "src" / "knee.npy", knee(0, (16, 16, 16)))
-    import_exams(tmp_path / "src", tmp_path / "out")
+    import_exams(tmp_path / "src", tmp_path / "out", npy_axes="ALS", npy_spacing=1.5)
     assert {line["split"] for line in rows(tmp_path / "out")} == {"train"}
 
 

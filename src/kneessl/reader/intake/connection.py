@@ -83,7 +83,9 @@ class Connection:
         try:
             return json.loads(answer)
         except (ValueError, RecursionError):
-            raise UserError("the archive's answer is not JSON; is the address right?") from None
+            raise UserError(
+                "the archive does not answer as one does: its answer is not JSON; check its address"
+            ) from None
 
     @contextmanager
     def stream(
