@@ -72,7 +72,7 @@ def what_was_shown(out: Path, training: int) -> str:
     scores |= read_scores(out / "from-nothing" / "predictions.csv")[1]
     lines = [f"ACL tears on {len(truth)} synthetic knees that no model has seen, {round(training / PER_LABEL)} labels:"]
     for name, what in STARTS.items():
-        auc = auc_interval(truth, scores[name])
+        auc = auc_interval(truth, scores[name], scale="logit")  # as in the report
         lines.append(
             f"  AUC {auc.auc:.3f} (95 % interval {auc.low:.3f} to {auc.high:.3f})  {what.format(training=training)}"
         )
