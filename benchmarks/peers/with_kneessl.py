@@ -8,8 +8,8 @@ from workload import DIM, HIDDEN, Arm, Clock, Workload, drive
 
 from kneessl.methods import METHODS, MethodName, make_method
 from kneessl.training.fit import fit
-from kneessl.training.optimizers import default_lr
-from kneessl.training.pretrain import Pretraining
+from kneessl.training.optimizers import Optimization, default_lr
+from kneessl.training.pretraining import Pretraining
 from kneessl.views.augment import T_PRIME, T
 from kneessl.views.inputs import ViewMaker
 
@@ -32,8 +32,8 @@ def kneessl_arm(workload: Workload, method: MethodName) -> Arm:
     module = Timed(
         make_method(method, None, {"hidden": HIDDEN, "dim": DIM}),
         ViewMaker(workload.preprocessing, T, T_PRIME), by_slice,
-        optimizer="adamw", lr=default_lr("adamw", workload.batch, 100), weight_decay=1e-6, warmup_epochs=0, seed=0,
-        out=workload.scratch / method,
+        Optimization(1, "adamw", default_lr("adamw", workload.batch, 100), weight_decay=1e-6, warmup_epochs=0),
+        seed=0, out=workload.scratch / method,
     )  # fmt: skip
     return Arm(f"kneessl, {method}", partial(train, workload, module), partial(load, workload, module))
 
