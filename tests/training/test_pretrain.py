@@ -273,7 +273,7 @@ def test_projections_in_few_dimensions_are_said_and_what_forbids_it(knees, tmp_p
     def narrow(self, view1, view2):
         outcome = forward(self, view1, view2)
         line = torch.sign(torch.randn(len(outcome.embeddings), 1)) * torch.ones(1, 32)
-        return outcome._replace(embeddings=line + 0.001 * torch.randn(len(line), 32))
+        return outcome._replace(embeddings=line + 0.001 * torch.randn(len(line), 32), partners=None)
 
     forward = BYOL.forward
     monkeypatch.setattr(BYOL, "forward", narrow)
