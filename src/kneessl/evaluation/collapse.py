@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 LEAST_STD = 0.1
 LEAST_RANK_SHARE = 0.1
-"""Of the effective rank in what it could be: docs/results.md, "What a watch without labels foretells"."""
+"""Of the effective rank in what it could be: BYOLMed2D's 4 to 6 of 256 (docs/results.md) is far below, others far above."""
 
 
 def feature_std(features: Tensor) -> float:

@@ -16,7 +16,7 @@ class Conv2d(nn.Conv2d):
     """`nn.Conv2d` without bias, dilation or groups; under bf16 autocast on a CPU, small maps go by `MatrixProduct`.
 
     Small is where the output has fewer pixels than a tenth of its channels (measured from 64 to 512 channels,
-    docs/performance.md), or is one pixel high or wide: PyTorch 2.13's bfloat16 gradient of a 3 x 3 convolution of
+    benchmarks/small_maps.py), or is one pixel high or wide: PyTorch 2.13's bfloat16 gradient of a 3 x 3 convolution of
     stride 2 over one-pixel maps is memory that nobody has written to, now and then NaN. Puzzle tiles get that small.
     """
 
