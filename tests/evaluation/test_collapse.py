@@ -3,7 +3,15 @@ import pytest
 import scipy.linalg
 import torch
 
-from kneessl.evaluation.collapse import alpha_req, collapse_warning, effective_rank, feature_std, lidar
+from kneessl.evaluation.collapse import (
+    alpha_req,
+    collapse_of,
+    collapse_warning,
+    effective_rank,
+    feature_std,
+    lidar,
+    watch_warnings,
+)
 
 
 def warning_of(features: torch.Tensor) -> str | None:
@@ -83,3 +91,12 @@ def test_alpha_of_a_spectrum_that_is_a_power(power):
     assert alpha_req(torch.from_numpy(3 * features + 5)) == pytest.approx(power, rel=1e-4), (
         "neither scale nor place counts"
     )
+
+
+def test_a_line_of_an_older_version_has_no_share_and_a_probe_is_no_collapse():
+    older = {"feature_std": 0.8, "effective_rank": 5.0}
+    assert watch_warnings(older) == []
+    assert "have collapsed" in collapse_of(older | {"feature_std": 0.01})
+    probed = older | {"rank_share": 0.5, "linear_auc": 0.6, "untrained_auc": 0.7}
+    assert collapse_of(probed) is None
+    assert len(watch_warnings(probed)) == 1

@@ -81,13 +81,18 @@ def collapse_warning(std: float, rank: float, share: float) -> str | None:
     return None
 
 
+def collapse_of(facts: Mapping[str, float]) -> str | None:
+    """`collapse_warning` of a line of `metrics.csv`; older versions logged no share, so nothing is said of it."""
+    return collapse_warning(facts["feature_std"], facts["effective_rank"], facts.get("rank_share", math.nan))
+
+
 def watch_warnings(facts: Mapping[str, float]) -> list[str]:
     """What to say of an epoch's figures: collapse, or features that read no better than the untrained encoder's.
 
     Args:
         facts: A line of `metrics.csv`.
     """
-    warnings = [collapse_warning(facts["feature_std"], facts["effective_rank"], facts["rank_share"])]
+    warnings = [collapse_of(facts)]
     linear, untrained = (facts.get(name, math.nan) for name in ("linear_auc", "untrained_auc"))
     if linear <= untrained:
         warnings.append(

@@ -22,7 +22,7 @@ class CollapseWatch:
 
     def __init__(self, encoder: nn.Module) -> None:
         self.passes: list[Tensor] = []
-        self.steps: list[tuple[Outcome, list[Tensor]]] = []
+        self.steps: list[tuple[Tensor, Tensor | None, list[Tensor]]] = []
         encoder.register_forward_hook(self)
 
     def __call__(self, encoder: nn.Module, inputs: Any, features: Tensor) -> None:
@@ -35,24 +35,25 @@ class CollapseWatch:
 
     def keep(self, outcome: Outcome) -> None:
         """Keep what a method made of a batch, beside the features of its passes; forget what is too long ago."""
-        self.steps.append((Outcome(outcome.loss.detach(), *outcome[1:]), self.passes))
+        self.steps.append((outcome.embeddings, outcome.partners, self.passes))
         self.passes = []
-        if sum(global_rows(len(o.embeddings)) for o, _ in self.steps[1:]) >= WATCHED:
+        if sum(global_rows(len(embeddings)) for embeddings, *_ in self.steps[1:]) >= WATCHED:
             self.steps.pop(0)
 
     def facts(self) -> dict[str, float]:
         """The figures over the clips kept, of all processes, which are then forgotten."""
-        outcomes, passes = zip(*self.steps, strict=True)
+        embeddings, partners, passes = zip(*self.steps, strict=True)
         self.steps = []
-        projected = _rows([o.embeddings for o in outcomes])
+        projected = _rows(embeddings)
+        rank = effective_rank(projected)
         facts = {
             "feature_std": feature_std(projected),
-            "effective_rank": effective_rank(projected),
-            "rank_share": effective_rank(projected) / min(projected.shape),
+            "effective_rank": rank,
+            "rank_share": rank / min(projected.shape),
             "uniformity": uniformity(projected),
         }
-        if outcomes[0].partners is not None:
-            facts["alignment"] = alignment(projected, _rows([o.partners for o in outcomes]))
+        if partners[0] is not None:
+            facts["alignment"] = alignment(projected, _rows(partners))
         if passes[0]:
             features = _rows([views[0] for views in passes])
             facts |= {
@@ -61,8 +62,8 @@ class CollapseWatch:
                 "encoder_alpha": alpha_req(features),
             }
             if {len(views) for views in passes} == {2} and len(passes[0][0]) == len(passes[0][1]):
-                partners = _rows([views[1] for views in passes])
-                facts["encoder_lidar"] = lidar(torch.stack([features, partners], 1))
+                others = _rows([views[1] for views in passes])
+                facts["encoder_lidar"] = lidar(torch.stack([features, others], 1))
         return facts
 
 
@@ -73,6 +74,6 @@ class Unwatched:
         """Leave the pass as it is."""
 
 
-def _rows(batches: list[Tensor]) -> Tensor:
+def _rows(batches: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
     """Of all batches and processes, float32 `(N, dim)`."""
     return gather(torch.cat(batches).float())

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from kneessl.errors import UserError
-from kneessl.evaluation.collapse import watch_warnings
+from kneessl.evaluation.collapse import collapse_of, watch_warnings
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.exams.summary import data_note, data_rows
 from kneessl.methods import METHODS, MethodName, MethodSettings, make_method, settings_help
@@ -146,7 +146,7 @@ def pretrain(settings: PretrainSettings) -> None:
     )  # fmt: skip
     if processes.first:
         warnings = watch_warnings(rows[-1])
-        record(training, rows, warnings)
+        record(training, rows)
         report(training, rows, warnings)
 
 
@@ -223,25 +223,25 @@ class UnlabelledTraining:
         return data_hash(self.folder, "train", self.settings.plane, self.exams)
 
 
-def record(training: UnlabelledTraining, rows: list[dict[str, float]], warnings: list[str]) -> None:
+def record(training: UnlabelledTraining, rows: list[dict[str, float]]) -> None:
     """Write `run.json`.
 
     Args:
         training: What was trained.
         rows: The lines of `metrics.csv`.
-        warnings: What the watch says of the last epoch.
     """
     settings, spec = training.settings, METHODS[training.settings.method]
     write_record(
         settings.out, settings.preprocessing, rows, kind="pretrain", method=settings.method, network=spec.network,
         plane=settings.plane, settings=spec.settings() | dict(training.method_settings), seed=settings.seed,
         epochs=settings.epochs, lr=settings.optimization.lr, exams=len(training.exams),
-        data_sha256=training.data_sha256, collapsed=bool(warnings), processes=settings.processes.total,
+        data_sha256=training.data_sha256, collapsed=collapse_of(rows[-1]) is not None,
+        processes=settings.processes.total,
     )  # fmt: skip
 
 
 def report(training: UnlabelledTraining, rows: list[dict[str, float]], warnings: list[str]) -> None:
-    """Write `report.html`, and say where everything is; for the arguments see `record`."""
+    """Write `report.html`, and say where everything is; `warnings` are what the watch says of the last epoch."""
     from kneessl.report.page import PageHead  # these import matplotlib, for which no first step need wait
     from kneessl.report.run_page import write_run_page
 
