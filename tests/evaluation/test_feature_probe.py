@@ -70,7 +70,15 @@ def test_constant_features_score_at_chance_without_a_warning():
     assert np.isfinite(knn).all()
 
 
-@pytest.mark.parametrize("labels", [[0] * 50 + [1] * 9, [0] * 50, [1, 0]])
-def test_too_few_labels_are_said(labels):
-    with pytest.raises(UserError, match="at least 10 labelled training exams of each class"):
-        require_probe_labels(np.array(labels))
+@pytest.mark.parametrize(("labels", "least"), [([0] * 50 + [1] * 9, 10), ([0] * 50, 2), ([1, 0], 2)])
+def test_too_few_labels_are_said(labels, least):
+    with pytest.raises(UserError, match=f"at least {least} labelled training exams of each class"):
+        require_probe_labels(np.array(labels), least)
+
+
+@pytest.mark.parametrize("ones", [2, 3])
+def test_two_exams_of_each_class_are_enough_for_a_line(ones):
+    rng, y = np.random.default_rng(0), np.repeat([0, 1], [10, ones])
+    x = rng.normal(size=(len(y), 5)).astype(np.float32)
+    x[:, 0] += 20 * y
+    assert roc_auc_score(y, linear_probe(x, y, x)) == 1

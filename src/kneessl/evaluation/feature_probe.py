@@ -15,26 +15,25 @@ Labels = NDArray[np.int64]
 STRENGTHS = tuple(np.logspace(-5, 0, 6).tolist())
 """Inverse regularisation that the linear probe chooses from, by cross-validation on its training exams."""
 FOLDS = 5
+SCORED = 2 * FOLDS
+"""Exams of each label for scores out of fold: two in every fold."""
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
 
 
-def require_probe_labels(labels: Labels) -> None:
-    """Raise a user error unless there are enough exams of both labels to cross-validate."""
+def require_probe_labels(labels: Labels, least: int = 2) -> None:
+    """Raise a user error unless there are so many exams of both labels: a linear probe chooses its strength from 2 on.
+
+    Args:
+        labels: int `(n,)`, 0 or 1.
+        least: `SCORED` where the exams are scored out of fold as well.
+    """
     rarer = int(np.bincount(labels, minlength=2).min())
-    if rarer < 2 * FOLDS:
+    if rarer < least:
         raise UserError(
-            f"a probe needs at least {2 * FOLDS} labelled training exams of each class, and there are {rarer} of the "
+            f"a probe needs at least {least} labelled training exams of each class, and there are {rarer} of the "
             "rarer; label more, or probe another task"
         )
-
-
-def enough_to_probe(labels: Labels, count: int) -> None:
-    """Raise a user error where a linear probe cannot be fitted to so few labels."""
-    try:
-        require_probe_labels(labels)
-    except UserError as error:
-        raise UserError(f"{count} labels are too few for a frozen encoder: {error}") from error
 
 
 def linear_readout(labels: Labels, scoring: Literal["roc_auc", "accuracy"]) -> "Pipeline":

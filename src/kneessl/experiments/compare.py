@@ -16,7 +16,6 @@ from kneessl.methods import METHODS
 from kneessl.report.comparison_page import write_comparison_page
 from kneessl.report.comparison_table import terminal_table, write_comparison_csv
 from kneessl.settings import require_positive, takes
-from kneessl.training.pretrain import PretrainSettings
 from kneessl.training.runs import plain, read_record
 
 SUPERVISED: dict[str, str] = {
@@ -119,8 +118,9 @@ class ComparisonRun:
                 trial = self.folder / "trial"
                 yield [*pretrain, "--out", str(trial), "--epochs", "1", "--warmup_epochs", "0"]
                 epochs = epochs_within(self.settings.minutes, trial)
-                wanted = self.settings.of_arm("pretrain", self.arm).get("warmup_epochs", PretrainSettings.warmup_epochs)
-                budget = ["--epochs", str(epochs), "--warmup_epochs", str(min(wanted, epochs // 2))]
+                budget = ["--epochs", str(epochs)]
+                if wanted := self.settings.of_arm("pretrain", self.arm).get("warmup_epochs"):
+                    budget += ["--warmup_epochs", str(min(wanted, epochs // 2))]
             yield [*pretrain, "--out", str(encoder), *budget]
             start = ["--from", str(encoder)]
         tune = ["finetune", data, "--task", self.settings.task, *network, *start, *common]

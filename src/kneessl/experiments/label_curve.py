@@ -10,7 +10,6 @@ import numpy as np
 
 from kneessl.classifier.classifier import NETWORKS, NetworkName
 from kneessl.errors import UserError
-from kneessl.evaluation.feature_probe import enough_to_probe
 from kneessl.evaluation.labels_needed import CurvePoint, Scores, label_curve
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.experiments.experiment import (
@@ -144,9 +143,7 @@ def plan(settings: LabelCurveSettings) -> "LabelCurve":
     labelled, truth = labelled_exams(folder, [settings.task], settings.plane, None, 0)
     counts = count_labels(settings.fractions or list(FRACTIONS), len(labelled))
     for count in counts:
-        chosen = label_subset(truth[:, 0], count, 0)
-        if values.frozen:
-            enough_to_probe(truth[chosen, 0], count)
+        label_subset(truth[:, 0], count, 0)  # it says where a class has too few
     epochs = {count: epochs_for(recipe, count, settings.least_steps) for count in counts}
     runs = [
         LabelCurveRun(settings, arm, tuple(start), count, seed, epochs[count])

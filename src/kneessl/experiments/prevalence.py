@@ -10,7 +10,6 @@ import numpy as np
 
 from kneessl.classifier.classifier import NetworkName
 from kneessl.errors import UserError
-from kneessl.evaluation.feature_probe import enough_to_probe
 from kneessl.evaluation.imbalance import choose
 from kneessl.evaluation.rare_positives import (
     ARMS,
@@ -300,7 +299,6 @@ def training_counts(
             f"prevalences {named} of {total} exams are {', '.join(map(str, counts.values()))} positive; leave out what "
             "is there twice"
         )
-    enough_to_probe(np.repeat([0, 1], [total - counts[BALANCED], counts[BALANCED]]), total)
     return total, counts
 
 

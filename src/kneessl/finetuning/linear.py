@@ -49,7 +49,7 @@ def fit_head(
         Seconds that it took.
 
     Raises:
-        UserError: fewer than 10 exams of a class.
+        UserError: fewer than 2 exams of a class.
     """
     known = [task != UNKNOWN for task in labels.T]
     for task, where in zip(labels.T, known, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from kneessl.evaluation.auc import auc_interval
-from kneessl.evaluation.feature_probe import out_of_fold, require_probe_labels
+from kneessl.evaluation.feature_probe import SCORED, out_of_fold, require_probe_labels
 from kneessl.exams.folder import ExamFolder
 from kneessl.nets.features import calibrate, exam_features, whole_exams
 from kneessl.nets.synced_norm import alone
@@ -45,7 +45,7 @@ class OnlineProbe:
         self.folder, self.plane, self.preprocessing = folder, plane, preprocessing
         self.exams = [exam for exam in folder.require("train", plane) if exam in labels]
         self.labels = np.array([labels[exam] for exam in self.exams])
-        require_probe_labels(self.labels)
+        require_probe_labels(self.labels, SCORED)
         self.epochs = {round(epochs * k / times) for k in range(1, times + 1)}
         self.untrained = deepcopy(untrained)
         self.untrained_auc: float | None = None

@@ -24,22 +24,26 @@ class Optimization:
         optimizer: Which.
         lr: Highest learning rate.
         weight_decay: Of weight matrices; biases and batch norm are never decayed.
-        warmup_epochs: Epochs over which the rate rises, fewer than all.
+        warmup_epochs: Epochs over which the rate rises, fewer than all; None is a tenth of all steps.
     """
 
     epochs: int
     optimizer: OptimizerName
     lr: float
     weight_decay: float
-    warmup_epochs: int
+    warmup_epochs: int | None
 
     def __post_init__(self) -> None:
         require_positive(vars(self), "epochs", "lr")
         require_not_negative(vars(self), "weight_decay")
-        if not 0 <= self.warmup_epochs < self.epochs:
+        if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
             raise UserError(
                 f"warmup_epochs is {self.warmup_epochs}; it must be from 0 to {self.epochs - 1}, below epochs"
             )
+
+    def warmup(self, steps: int) -> int:
+        """How many of a training's optimiser steps the rate rises over."""
+        return round(steps / 10 if self.warmup_epochs is None else steps * self.warmup_epochs / self.epochs)
 
 
 class LARS(torch.optim.Optimizer):

@@ -50,7 +50,7 @@ class PretrainSettings(Settings):
         optimizer: LARS, AdamW, or SGD with Nesterov's momentum.
         lr: Highest learning rate; by default the optimiser's own rule for this batch.
         weight_decay: Of weight matrices; biases and batch norm are never decayed.
-        warmup_epochs: Epochs of linear warm-up, before the cosine.
+        warmup_epochs: Epochs of linear warm-up, before the cosine; by default a tenth of all optimiser steps.
         pool: Over the slices of a clip: none, max or mean; by default what the method is known for.
         settings: The method's own settings, such as --settings.tau 0.996; what it does not have is refused by name.
         view1: What the first view T may do.
@@ -80,7 +80,7 @@ class PretrainSettings(Settings):
     optimizer: OptimizerName = "adamw"
     lr: float | None = None
     weight_decay: float = 1e-6
-    warmup_epochs: int = 10
+    warmup_epochs: int | None = None
     pool: Pool | None = None
     settings: dict[str, int | float] | None = None
     view1: View = T

@@ -88,7 +88,7 @@ class Pretraining(L.LightningModule):
         """Optimiser with warm-up and cosine, stepped with the optimiser."""
         wanted, steps = self.optimization, int(self.trainer.estimated_stepping_batches)
         optimizer = make_optimizer(wanted.optimizer, self, wanted.lr, wanted.weight_decay)
-        warmup = round(steps * wanted.warmup_epochs / wanted.epochs)
+        warmup = wanted.warmup(steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: warmup_cosine(k, steps, warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
