@@ -364,6 +364,41 @@ def test_a_class_of_one_cannot_be_subdivided():
         label_subset(np.array([0, 0, 0, 0, 0, 1]), 4, 0)
 
 
+def test_linear_first_begins_as_the_frozen_model_and_moves_all_of_it_from_there(train, knees, tmp_path):
+    folder = ExamFolder(knees)
+    exams = folder.exams("valid", "sagittal")
+    frozen, still, moved = (
+        plane_logits(load_plane(train("resnet18", tmp_path / name, **settings)), folder, "valid", exams, name)
+        for name, settings in {
+            "frozen": {"frozen": True},
+            "still": {"linear_first": True, "lr": 1e-12, "epochs": 1},
+            "moved": {"linear_first": True, "lr": 1e-2, "epochs": 1},
+        }.items()
+    )
+    assert still == pytest.approx(frozen, abs=1e-4)
+    assert moved != pytest.approx(frozen, abs=1e-2)
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("frozen", "still", "moved")]
+    for name, value in weights[0].items():
+        if name.endswith("running_mean"):
+            assert all(torch.equal(other[name], value) for other in weights[1:]), "statistics of batch norm are kept"
+        if name.endswith("conv1.weight"):
+            assert not torch.equal(weights[2][name], value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frozen": True}, "linear_first trains everything after the head, and frozen nothing"),
+        ({"head": "attention"}, "resnet18 with head attention has none"),
+        ({"network": "mrnet_alexnet", "size": 64}, "mrnet_alexnet with head slice_max has none"),
+    ],
+)
+def test_linear_first_needs_a_line_to_begin_with(knees, tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        finetune(knees, "acl", tmp_path / "run", linear_first=True, **settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_labels_follow_the_seed_unless_they_have_their_own(train, tmp_path):
     def exams(name, **settings):
         run = train("mrnet_alexnet", tmp_path / name, epochs=1, **settings)

@@ -114,7 +114,9 @@ def train(training: LabelledTraining, classifier: Classifier, chosen: np.ndarray
         rows = [{"seconds": fit_head(classifier, folder, settings.plane, exams, truth, settings.preprocessing)}]
     else:
         checkpoint = out / LAST
-        if recipe.freeze_bn:
+        if recipe.linear_first:
+            fit_head(classifier, folder, settings.plane, exams, truth, settings.preprocessing)
+        elif recipe.freeze_bn:
             calibrate(classifier.encoder, folder, settings.plane, settings.preprocessing)
         objective = BinaryLoss(truth, recipe)
         module = FineTuning(classifier, truth, objective, settings.preprocessing, recipe, settings.view, settings.seed)

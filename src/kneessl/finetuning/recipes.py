@@ -87,6 +87,7 @@ class Recipe:
         schedule: Of the learning rate.
         layer_decay: Factor of the learning rate from each stage of a ResNet to the one before it.
         freeze_bn: Batch norm keeps its statistics, taken from the training exams as they are.
+        linear_first: The head is fitted to the frozen features before everything is trained (LP-FT, Kumar et al. 2022).
         ema: Most that the moving average of the weights keeps at a step; 0 takes the last weights instead.
         smallest: The least side of a slice, in pixels.
     """
@@ -103,6 +104,7 @@ class Recipe:
     schedule: Schedule = "constant"
     layer_decay: float = 1.0
     freeze_bn: bool = False
+    linear_first: bool = False
     ema: float = 0.0
     smallest: int = 32
 
@@ -113,7 +115,7 @@ class Recipe:
 
 OF_RECIPE = (
     *("slices", "epochs", "batch", "lr", "schedule"),
-    *("balance", "focal", "layer_decay", "freeze_bn", "ema"),
+    *("balance", "focal", "layer_decay", "freeze_bn", "linear_first", "ema"),
 )
 """Settings of `kneessl finetune` that take the place of a recipe's own."""
 
@@ -153,6 +155,8 @@ def adapt(network: NetworkName, given: Mapping[str, Any], size: int, tasks: int)
     asked = {k: v for k, v in given.items() if v is not None}
     require_positive(asked, *asked.keys() & {"slices", "epochs", "batch", "lr", "layer_decay"})
     recipe = replace(RECIPES[network], **asked)
+    if recipe.linear_first:
+        recipe = replace(recipe, freeze_bn=True)  # or the head would see other features than it was fitted to
     if recipe.slices == 1:
         raise UserError("slices is 1; batch normalisation needs at least 2, since a batch may be one exam")
     if recipe.slices is None and recipe.batch > 1:

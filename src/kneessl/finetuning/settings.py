@@ -50,6 +50,8 @@ class FinetuneSettings(Settings):
         focal: Gamma of the focal loss in place of cross-entropy; 2 is its authors'.
         layer_decay: Factor of the learning rate from each stage of a ResNet to the one before it, such as 0.7.
         freeze_bn: Keep the statistics of batch norm, taken from the training exams as they are.
+        linear_first: Fit the head to the frozen features first, as frozen does, then train everything with the
+            statistics of batch norm kept: for few labels, at a low learning rate (LP-FT, Kumar et al. 2022).
         ema: Train as ever, and keep a moving average of the weights with this factor a step, such as 0.99.
         tta: Predict by the average over small shifts of the picture and by a slice (test-time augmentation).
         view: Random changes during training; by default those of the network's recipe (mrnet_*: shift, turn, flip).
@@ -83,6 +85,7 @@ class FinetuneSettings(Settings):
     focal: float | None = None
     layer_decay: float | None = None
     freeze_bn: bool = False
+    linear_first: bool = False
     ema: float | None = None
     tta: bool = False
     view: View | None = None
@@ -116,6 +119,13 @@ class FinetuneSettings(Settings):
             UserError: a setting is out of its range for this network, or for so many tasks.
         """
         asked = replace(self, network=network, head=self.head or NETWORKS[network].head)
+        if self.linear_first and self.frozen:
+            raise UserError("linear_first trains everything after the head, and frozen nothing; give one of them")
+        if self.linear_first and (network != "resnet18" or asked.head not in {"max", "mean"}):
+            raise UserError(
+                f"linear_first needs a head of one linear layer, and {network} with head {asked.head} has none; take "
+                "--network resnet18 and --head max or mean, or leave it out"
+            )
         return replace(asked, **of_recipe(asked.recipe))
 
     @property
