@@ -16,24 +16,24 @@ from kneessl.files import occupied, write_text
 
 MARKER = "demo.json"
 STARTS = {
-    "pretrained": "from an encoder that learnt from {training} knees without labels",
-    "from-nothing": "from random weights",
+    "pretrained": "a line through features learnt from {training} knees without labels",
+    "from-nothing": "the whole network trained from random weights",
 }
-"""Folder of each model, and where its training starts."""
-PER_LABEL = 2.5
+"""Folder of each model, and what it is."""
+PER_LABEL = 5
 """Training exams for each label: pre-training sees them all."""
 
 
 def demo(out: Path = Path("runs/demo"), exams: int = 400, seed: int = 0) -> None:
-    """Phantom, check, pre-train, fine-tune with and without pre-training on the same few labels, evaluate, report.
+    """Phantom, check, pre-train, learn from the same few labels with and without pre-training, evaluate, report.
 
     One plane, the joint alone on small slices, and more ACL tears than MRNet has (40 %), so that minutes are enough to
-    see what pre-training gives. The pre-trained model is fine-tuned with --layer-decay, which keeps what its first
-    layers have learnt, and with --folds, so that its operating points are locked and it can answer studies.
+    see what pre-training gives. With so few labels the pre-trained encoder is left as it is and read by a line
+    (--frozen); --folds locks the model's operating points, so that it can answer studies.
 
     Args:
         out: Folder for everything; a demo that stands there already is replaced.
-        exams: Synthetic exams to make: half to train on, two fifths of those with a label, and half to evaluate on.
+        exams: Synthetic exams to make: half to train on, a fifth of those with a label, and half to evaluate on.
         seed: Of the phantom and of all training.
     """
     if occupied(out) and not (out / MARKER).is_file():
@@ -51,7 +51,7 @@ def demo(out: Path = Path("runs/demo"), exams: int = 400, seed: int = 0) -> None
         [*phantom, "--acl", "0.4", "--seed", str(seed)],
         ["check", knees],
         ["pretrain", knees, "--out", encoder, *common],
-        [*tune, "--from", encoder, "--layer-decay", "0.7", "--folds", "2", "--out", pretrained],
+        [*tune, "--from", encoder, "--frozen", "--folds", "2", "--out", pretrained],
         [*tune, "--out", scratch],
         ["evaluate", pretrained, knees, "--against", scratch, "--out", str(out)],
     ):
