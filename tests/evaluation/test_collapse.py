@@ -49,6 +49,11 @@ def test_a_dimensional_collapse_warns_even_where_features_spread():
     assert "lie in few dimensions (effective rank 1.0, 6% of what it could be)" in warning_of(line)
 
 
+@pytest.mark.parametrize(("rank", "share", "warned"), [(5.0, 0.02, True), (12.0, 0.09, False), (1.2, 0.3, True)])
+def test_few_dimensions_are_few_of_what_there_could_be(rank, share, warned):
+    assert (collapse_warning(1.0, rank, share) is not None) == warned
+
+
 def test_lidar_is_the_entropy_of_the_generalised_eigenvalues():
     """Against SciPy's solver of B x = lambda W x, which never takes a root of W."""
     rng = np.random.default_rng(0)
