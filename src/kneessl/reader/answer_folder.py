@@ -10,7 +10,7 @@ import numpy as np
 from kneessl.exams.folder import Plane
 from kneessl.files import new_folder, write_text
 from kneessl.reader.answer.assessment import NOTICE, Assessment, KeySlice, TaskAssessment
-from kneessl.reader.answer.page import write_page
+from kneessl.reader.answer.page import write_report
 from kneessl.reader.answer.pictures import key_slice_png
 from kneessl.sources.dicom.image import quietly
 
@@ -45,7 +45,7 @@ def write_answer(folder: Path, assessment: Assessment, dicom: bool = False) -> N
                 (partial / picture_file(assessment, finding.task, key)).write_bytes(picture)
         if dicom:
             write_objects(partial, assessment)
-        write_page(partial / REPORT, assessment)
+        write_report(partial / REPORT, assessment)
         write_text(partial / RESULT, json.dumps(result_record(assessment), indent=2, ensure_ascii=False) + "\n")
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kneessl.evaluate.mistakes import heat_text
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Flag
-from kneessl.reader.answer.page import write_page
+from kneessl.reader.answer.page import write_report
 from kneessl.reader.answer.pictures import heated_slice, key_slice_png
 
 HOSTILE = "<script>alert('x')</script> & \"膝\""
@@ -26,7 +26,7 @@ def assessment(tmp_path_factory):
 @pytest.fixture
 def write(tmp_path):
     def write(assessment):
-        write_page(tmp_path / "report.html", assessment)
+        write_report(tmp_path / "report.html", assessment)
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
     return write

@@ -27,7 +27,7 @@ UNRECORDED = "it is not recorded whether the model was trained on patients or on
 TRAINED_ON = {True: "synthetic knees (a phantom)", False: "an exam folder that is no phantom", None: NOT_RECORDED}
 
 
-def write_page(path: Path, assessment: Assessment) -> None:
+def write_report(path: Path, assessment: Assessment) -> None:
     """Write the page of one answer, whole or not at all; the same assessment gives the same bytes."""
     model = assessment.model
     write_answer_page(
