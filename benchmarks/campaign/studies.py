@@ -1,10 +1,12 @@
 """Made MR studies of knees as DICOM data sets, every slice of which is unlike all others."""
 
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
@@ -35,8 +37,8 @@ def smooth(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
 def series(
     rng: np.random.Generator,
     plane: str = "sagittal",
-    slices: int = 8,
-    side: int = 32,
+    slices: int = 6,
+    side: int = 24,
     study: str = "",
     person: str = "7730041",
     x_mm: float = -80.0,
@@ -72,6 +74,7 @@ def series(
         data.file_meta = FileMetaDataset()
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, uid(rng)
+        data.file_meta.MediaStorageSOPClassUID, data.file_meta.MediaStorageSOPInstanceUID = MRImageStorage, uid(rng)
         data.StudyInstanceUID, data.SeriesInstanceUID = study, own
         data.PatientID, data.PatientName = person, f"{SECRET[0]}^{SECRET[1]}"
         data.PatientBirthDate, data.AccessionNumber = SECRET[3], SECRET[5]
@@ -115,6 +118,33 @@ def save(folder: Path, images: Iterable[Dataset], rng: np.random.Generator) -> l
     files = []
     for data in images:
         path = folder / f"{SECRET[0]}-{rng.integers(2**60):x}.dcm"
-        data.save_as(path, enforce_file_format=True)
+        path.write_bytes(file_of(data))
         files.append(path)
     return files
+
+
+def file_of(data: Dataset) -> bytes:
+    """A file in explicit little endian, of elements without sequences; raw ones as they are, however odd."""
+    meta = _elements(data.file_meta)
+    length = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta))
+    return bytes(128) + b"DICM" + length + meta + _elements(data)
+
+
+def _elements(data: Dataset) -> bytes:
+    return b"".join(_element(data.get_item(tag)) for tag in sorted(data.keys()))
+
+
+def _element(element: DataElement | RawDataElement) -> bytes:
+    content, vr = element.value, "OW" if str(element.VR) == "OB or OW" else str(element.VR)
+    if not isinstance(content, bytes):
+        content = struct.pack("<H", content) if vr in {"US", "SS"} else text_of(content).encode()
+    content += (b"\0" if vr in {"UI", "OW", "OB"} else b" ") * (len(content) % 2)
+    head = struct.pack("<HH", element.tag.group, element.tag.element) + vr.encode()
+    long = vr in {"OB", "OW", "UN", "UT", "UC", "SQ"}
+    return head + struct.pack("<HI" if long else "<H", *([0] if long else []), len(content)) + content
+
+
+def text_of(value: object) -> str:
+    """A value as text, several with backslashes between them."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return "\\".join(map(str, value)) if several else str(value)  # type: ignore[call-overload]
