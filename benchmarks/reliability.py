@@ -25,7 +25,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from campaign import dicom_inputs
+from campaign import dicom_inputs, encoding_inputs, folder_inputs, sent_inputs, volume_inputs
 from campaign.judge import FAULT, OUTCOMES, Wrong
 
 Kind = Callable[[np.random.Generator, Path], str]
@@ -33,6 +33,16 @@ KINDS: dict[str, tuple[int, Kind]] = {
     "dicom-bytes": (20, dicom_inputs.bytes_damaged),
     "dicom-attributes": (20, dicom_inputs.attribute_odd),
     "dicom-relations": (20, dicom_inputs.relations),
+    "dicom-encodings": (8, encoding_inputs.encodings),
+    "nifti": (8, volume_inputs.nifti),
+    "npy": (6, volume_inputs.arrays),
+    "labels": (10, folder_inputs.labels),
+    "exam-series": (3, folder_inputs.series),
+    "exams-csv": (4, folder_inputs.provenance),
+    "zips": (6, sent_inputs.zips),
+    "uploads": (6, sent_inputs.uploads),
+    "configs": (7, sent_inputs.configs),
+    "run-folders": (2, sent_inputs.run_folder),
 }
 """How many of each hundred, and what makes one, puts it through a door and judges it."""
 COLUMNS = ("kind", "number", "outcome", "why", "seconds")
@@ -45,6 +55,8 @@ def attempt(kind: str, number: int, seed: int, work: Path) -> tuple[str, str]:
         return KINDS[kind][1](rng, work), ""
     except Wrong as wrong:
         return FAULT, str(wrong)
+    except Exception as error:  # kneessl took what the plain reading could not make out
+        return FAULT, f"the plain reading fails: {type(error).__name__}: {error}"[:200]
 
 
 def campaign(inputs: int, seed: int, work: Path, kinds: list[str]) -> Path:

@@ -162,12 +162,28 @@ def fitted(picture: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     """A picture in a square of 256 x 256 that holds all of it, true in mm, black beside it."""
     rows, columns = picture.shape
     pixel = max(rows * spacing[0], columns * spacing[1]) / SIDE
-    height, width = round(rows * spacing[0] / pixel), round(columns * spacing[1] / pixel)
-    inside = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+    height, width = rows * spacing[0] / pixel, columns * spacing[1] / pixel
+    if max(abs(height - round(height)), abs(width - round(width))) > 1e-6 or round(height) % 2 or round(width) % 2:
+        return between_pixels(rows, spacing[0] / pixel) @ picture @ between_pixels(columns, spacing[1] / pixel).T
+    inside = Image.fromarray(picture).resize((round(width), round(height)), Image.Resampling.BICUBIC)
     square = np.zeros((SIDE, SIDE), np.float32)
-    top, left = (SIDE - height) // 2, (SIDE - width) // 2
-    square[top : top + height, left : left + width] = np.asarray(inside)
+    top, left = (SIDE - round(height)) // 2, (SIDE - round(width)) // 2
+    square[top : top + round(height), left : left + round(width)] = np.asarray(inside)
     return square
+
+
+def between_pixels(count: int, zoom: float) -> np.ndarray:
+    """Cubic interpolation `(256, count)` where Pillow cannot help: the picture's edges lie within pixels."""
+    weights = np.zeros((SIDE, count))
+    for target in range(SIDE):
+        place = (target + 0.5 - SIDE / 2) / zoom + count / 2 - 0.5
+        if not -0.5 - 1e-6 < place < count - 0.5 + 1e-6:
+            continue
+        for source in range(count):
+            x = abs(place - source) * min(zoom, 1)
+            weights[target, source] = (1.5 * x - 2.5) * x * x + 1 if x < 1 else max(0, 2 - x) * (x - 1) * (x - 2) / 2
+        weights[target] /= weights[target].sum()
+    return weights
 
 
 def thumbnails(shown: np.ndarray) -> np.ndarray:
