@@ -89,8 +89,8 @@ def load_model(run: Path) -> Model:
 
 def _require_fit(run: Path, tasks: Sequence[str], planes: Sequence[Plane], decisions: Decisions | None) -> None:
     """Refuse a model whose tasks or planes are not those that its decisions were locked for."""
-    key = planes_key(planes)
-    if decisions and {task: key in sets for task, sets in decisions.decisions.items()} != dict.fromkeys(tasks, True):
+    locked = decisions.decisions if decisions else {}
+    if decisions and (list(locked) != list(tasks) or not all(planes_key(planes) in sets for sets in locked.values())):
         raise UserError(f"{run} is damaged: its tasks or planes are not those of decisions.json; fine-tune again")
 
 
