@@ -3,11 +3,12 @@
 import copy
 import struct
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from campaign.doors import imported, plain, read_by_predict
-from campaign.studies import SECRET, save, series, study_of, text_of, uid
+from campaign.studies import SECRET, file_of, save, series, study_of, text_of, uid
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
@@ -61,13 +62,23 @@ def damaged(rng: Random, content: bytes, other: bytes) -> bytes:
     return bytes(data)
 
 
+@cache
+def whole_study(number: int) -> tuple[bytes, ...]:
+    """The files of a study without a fault."""
+    rng = np.random.default_rng(number)
+    return tuple(map(file_of, study_of(rng, ("sagittal", "coronal")) if number % 3 == 0 else series(rng)))
+
+
 def bytes_damaged(rng: Random, work: Path) -> str:
     """A study of which some files are damaged."""
-    images = study_of(rng, ("sagittal", "coronal")) if rng.random() < 0.3 else series(rng)
-    files = save(work / "in", images, rng)
-    chosen = rng.choice(len(files), int(rng.integers(1, 4)), replace=False)
-    for index in chosen:
-        files[int(index)].write_bytes(damaged(rng, files[int(index)].read_bytes(), files[int(index) - 1].read_bytes()))
+    contents = list(whole_study(int(rng.integers(30))))
+    for index in map(int, rng.choice(len(contents), int(rng.integers(1, 4)), replace=False)):
+        contents[index] = damaged(rng, contents[index], contents[index - 1])
+    (work / "in").mkdir()
+    files = []
+    for content in contents:
+        files.append(work / "in" / f"{SECRET[0]}-{rng.integers(2**60):x}.dcm")
+        files[-1].write_bytes(content)
     return through_a_door(rng, work / "in", work, files)
 
 

@@ -160,7 +160,6 @@ def _judged(written: Sequence[Written], slices: Sequence[Slice], unread: int, te
         one.of = _found(one, [each for each in slices if each.plane == one.plane])
         _require_one_series(one, said)
         _require_order(one)
-        _require_same_pictures(one)
         _require_scale(one)
         _require_side(one, said)
     _require_persons(written, slices)
@@ -175,7 +174,11 @@ def _judged(written: Sequence[Written], slices: Sequence[Slice], unread: int, te
 
 
 def _found(one: Written, candidates: Sequence[Slice]) -> list[Slice]:
-    """The image that each picture shows."""
+    """The image that each picture shows, exactly.
+
+    Raises:
+        Wrong: a picture that no image shows, or shows with other grey values.
+    """
     if not candidates:
         raise Wrong(f"a {one.plane} series came out, and none went in")
     series: dict[str, list[Slice]] = defaultdict(list)
@@ -186,7 +189,11 @@ def _found(one: Written, candidates: Sequence[Slice]) -> list[Slice]:
             in_order = sorted(whole, key=lambda each: each.place)
             if _difference(one, in_order).max() <= 1:
                 return in_order
-    return _recognised(one, candidates)
+    recognised = _recognised(one, candidates)
+    difference = _difference(one, recognised)
+    if difference.max() > 1:
+        raise Wrong(f"grey values differ by {difference.max():.0f} ({(difference > 1).mean():.2%} of the pixels)")
+    return recognised
 
 
 def _recognised(one: Written, candidates: Sequence[Slice]) -> list[Slice]:
@@ -251,12 +258,6 @@ def _require_order(one: Written) -> None:
         raise Wrong("slices are out of order")
     if len(known) == len(places) and steps.max() > 1.6 * np.median(steps):
         raise Wrong("slices are missing in between")
-
-
-def _require_same_pictures(one: Written) -> None:
-    difference = _difference(one, one.of)
-    if difference.max() > 1:
-        raise Wrong(f"grey values differ by {difference.max():.0f} ({(difference > 1).mean():.2%} of the pixels)")
 
 
 def _require_scale(one: Written) -> None:
