@@ -71,7 +71,10 @@ SLOW: dict[str, set[str]] = {
         "test_lightning_does_without_torchmetrics_and_others_have_it_afterwards",
         "test_torchmetrics_that_is_there_already_stays",
     },
-    "training/test_fit.py": {"test_the_bar_is_full_when_training_is_done"},
+    "training/test_fit.py": {
+        "test_a_checkpoint_that_no_disk_has_room_for_leaves_the_one_before",
+        "test_the_bar_is_full_when_training_is_done",
+    },
     "training/test_pretrain.py": {
         "test_a_collapsed_run_says_so_and_what_to_change",
         "test_a_queue_is_made_to_fit_the_data",
