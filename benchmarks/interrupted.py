@@ -97,7 +97,9 @@ def inputs(work: Path, rng: np.random.Generator) -> None:
         write_labels(work / "knees", split, "acl", {f"{exam:04d}": exam % 2 for exam in names})
 
 
-def faults_after_kill(command: Command, work: Path, whole: dict[str, str], seconds: float, rng: np.random.Generator) -> list[str]:
+def faults_after_kill(
+    command: Command, work: Path, whole: dict[str, str], seconds: float, rng: np.random.Generator
+) -> list[str]:
     """Kill a command once, then let it come to its end."""
     folder = Path(tempfile.mkdtemp(dir=work))
     out, log = folder / "out", folder / "log"
@@ -113,7 +115,9 @@ def faults_after_kill(command: Command, work: Path, whole: dict[str, str], secon
         if status:
             faults.append(f"typed again, it ends with status {status}: {log.read_text()[-300:]}")
     if content_of(out) != whole:
-        differ = {name for name in whole.keys() | content_of(out).keys() if whole.get(name) != content_of(out).get(name)}
+        differ = {
+            name for name in whole.keys() | content_of(out).keys() if whole.get(name) != content_of(out).get(name)
+        }
         faults.append(f"another result than unbroken: {sorted(differ)[:4]}")
     if any(word in log.read_text() for word in SECRET):
         faults.append("the log names a patient")
@@ -133,7 +137,9 @@ def small_disk(work: Path, size: int):
         place.rmdir()
 
 
-def faults_of_full_disk(command: Command, work: Path, whole: dict[str, str], needed: int, rng: np.random.Generator) -> list[str]:
+def faults_of_full_disk(
+    command: Command, work: Path, whole: dict[str, str], needed: int, rng: np.random.Generator
+) -> list[str]:
     """Let a command run out of space once, then give it room."""
     faults = []
     with small_disk(work, int(rng.uniform(0.02, 0.95) * needed)) as place:

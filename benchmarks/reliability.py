@@ -94,7 +94,10 @@ def outcomes(path: Path) -> list[dict[str, str]]:
 
 def table(rows: list[dict[str, str]]) -> str:
     """Kinds of input and what came out, in Markdown; then each kind of fault with the number of the first."""
-    lines = [f"| input | tried | {' | '.join(OUTCOMES)} | ms each (processor) |", "|---|" + "---:|" * (len(OUTCOMES) + 2)]
+    lines = [
+        f"| input | tried | {' | '.join(OUTCOMES)} | ms each (processor) |",
+        "|---|" + "---:|" * (len(OUTCOMES) + 2),
+    ]
     for kind in [*dict.fromkeys(row["kind"] for row in rows), ""]:
         mine = [row for row in rows if kind in {row["kind"], ""}]
         counts = Counter(row["outcome"] for row in mine)
@@ -126,8 +129,12 @@ def main() -> None:
         return
     rows = outcomes(campaign(args.inputs, args.seed, args.work, args.kinds))
     print(table(rows))
-    cpu = next((line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    print(f"seed {args.seed}, {date.today()}, {cpu}, {sum(float(row['seconds']) for row in rows) / 60:.1f} minutes of the processor")
+    cpu = next(
+        (line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
+    )
+    print(
+        f"seed {args.seed}, {date.today()}, {cpu}, {sum(float(row['seconds']) for row in rows) / 60:.1f} minutes of the processor"
+    )
     sys.exit(any(row["outcome"] == FAULT for row in rows))
 
 

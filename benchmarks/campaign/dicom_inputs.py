@@ -54,7 +54,9 @@ def damaged(rng: Random, content: bytes, other: bytes) -> bytes:
         case 9:
             return bytes(data) + rng.bytes(span)
         case 10:
-            return [b"", rng.bytes(size), bytes(size), b"<html>" + SECRET[0].encode(), content[:132]][int(rng.integers(5))]
+            return [b"", rng.bytes(size), bytes(size), b"<html>" + SECRET[0].encode(), content[:132]][
+                int(rng.integers(5))
+            ]
         case 11:
             start = content.rfind(PIXELS)  # pixel data: its length, or what follows
             data[start + int(rng.integers(12))] = int(rng.integers(256))
@@ -185,7 +187,9 @@ def two_persons_in_a_study(rng: Random) -> list[Dataset]:
     """Two patients whose series share a StudyInstanceUID, on the same side or not."""
     own = uid(rng)
     planes = ("sagittal", "coronal", "axial")
-    other = series(rng, planes[int(rng.integers(3))], study=own, person=f"{SECRET[2]}-B", tag="RL"[int(rng.integers(2))])
+    other = series(
+        rng, planes[int(rng.integers(3))], study=own, person=f"{SECRET[2]}-B", tag="RL"[int(rng.integers(2))]
+    )
     return study_of(rng, planes[: int(rng.integers(1, 4))]) + other if rng.random() < 0.2 else [
         *series(rng, planes[int(rng.integers(3))], study=own), *other
     ]  # fmt: skip
@@ -354,7 +358,9 @@ def uid_for_each(rng: Random) -> list[Dataset]:
 def uids_shared(rng: Random) -> list[Dataset]:
     """Two series of different studies, persons or planes share a UID."""
     first = series(rng)
-    second = series(rng, ("sagittal", "axial")[int(rng.integers(2))], person=["7730041", "7730042"][int(rng.integers(2))])
+    second = series(
+        rng, ("sagittal", "axial")[int(rng.integers(2))], person=["7730041", "7730042"][int(rng.integers(2))]
+    )
     keywords = ("SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID")
     for keyword in {keywords[int(rng.integers(3))] for _ in range(2)}:
         for one, other in zip(first, second, strict=True):
@@ -369,7 +375,11 @@ def uids_invalid(rng: Random) -> list[Dataset]:
     for data in images:
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
             if rng.random() < 0.4:
-                value = text if keyword == "StudyInstanceUID" else f"{text}.{data.InstanceNumber}{data.ImageOrientationPatient[0]:g}"
+                value = (
+                    text
+                    if keyword == "StudyInstanceUID"
+                    else f"{text}.{data.InstanceNumber}{data.ImageOrientationPatient[0]:g}"
+                )
                 set_oddly(data, keyword, value)
     return images
 

@@ -134,7 +134,9 @@ def encodings(rng: Random, work: Path) -> str:
         contents = [enhanced(rng, images)]
     else:
         way = ways[int(rng.integers(len(ways)))]
-        contents = [way(one) for one in images] if rng.random() < 0.7 else [*map(way, images[:3]), *map(file_of, images[3:])]
+        contents = (
+            [way(one) for one in images] if rng.random() < 0.7 else [*map(way, images[:3]), *map(file_of, images[3:])]
+        )
     if rng.random() < 0.33:
         victim = int(rng.integers(len(contents)))
         contents[victim] = damaged(rng, contents[victim], contents[victim - 1])
@@ -144,5 +146,3 @@ def encodings(rng: Random, work: Path) -> str:
         files.append(work / "in" / f"{SECRET[0]}{number}")
         files[-1].write_bytes(content)
     return through_a_door(rng, work / "in", work, files)
-
-

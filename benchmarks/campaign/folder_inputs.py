@@ -13,7 +13,27 @@ from kneessl.model.labels import UNKNOWN, labelled_exams
 
 Random = np.random.Generator
 EXAMS = tuple(f"{number:04d}" for number in range(8))
-CELLS = ("1", "0", "", " 1", "1.0", "2", "-1", "nan", "yes", "True", "0 ", '"1"', "1;", "１", "٠", "1e0", "01", "+1", "NA")
+CELLS = (
+    "1",
+    "0",
+    "",
+    " 1",
+    "1.0",
+    "2",
+    "-1",
+    "nan",
+    "yes",
+    "True",
+    "0 ",
+    '"1"',
+    "1;",
+    "１",
+    "٠",
+    "1e0",
+    "01",
+    "+1",
+    "NA",
+)
 NAMES = ("0000", "7", "0007.npy", "0007.0", " 0007", "0007 ", "", "9999", "P01", '"0003"', "0003\x00", "０００1")
 EVERYWHERE = (0, 0, 0, 0, 0, 1, 1, 1, 2)
 
@@ -48,7 +68,9 @@ def labels_text(rng: Random, header: str) -> tuple[str, str]:
     if rng.random() < 0.1:
         lines = [line.lstrip("0") or "0" for line in lines]
     end = ("\n", "\n", "\r\n", "\r")[int(rng.integers(4))]
-    return end.join(lines) + end * int(rng.integers(2)), ("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16")[int(rng.integers(5))]
+    return end.join(lines) + end * int(rng.integers(2)), ("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16")[
+        int(rng.integers(5))
+    ]
 
 
 def plainly_read(path: Path, column: int, header: bool) -> dict[str, int]:

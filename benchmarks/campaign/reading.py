@@ -108,9 +108,7 @@ def slice_of(data: Dataset, index: int, stored: np.ndarray) -> Slice:
 
     orientation = np.array(value("ImageOrientationPatient", "PlaneOrientationSequence"), float)
     position = value("ImagePositionPatient", "PlanePositionSequence")
-    position = None if not position or len(position) != 3 else np.array(position, float)
-    if position is not None and not np.isfinite(position).all():
-        position = None
+    position = position_of(position)
     spacing = [float(v) for v in value("PixelSpacing", "PixelMeasuresSequence")]
     slope = value("RescaleSlope", "PixelValueTransformationSequence")
     values = stored.astype(float) * float(1 if slope in (None, "") else slope)
@@ -139,6 +137,15 @@ def slice_of(data: Dataset, index: int, stored: np.ndarray) -> Slice:
         number=None if number in (None, "") else int(number),
         values=values,
     )  # fmt: skip
+
+
+def position_of(value: object) -> np.ndarray | None:
+    """Three numbers within ten metres, or none."""
+    try:
+        position = np.array(value, float)
+    except (TypeError, ValueError):
+        return None
+    return position if position.shape == (3,) and np.abs(position).max() < 10_000 else None
 
 
 def pictures(slices: Sequence[Slice]) -> np.ndarray:

@@ -47,7 +47,9 @@ def hostile_zip(rng: Random, path: Path, contents: Sequence[bytes]) -> bool:
             archive.writestr(name, content)
         match kind:
             case 0 | 1:
-                name = ("../evil.dcm", "/tmp/evil.dcm", "a/../../evil.dcm", "C:\\evil.dcm", "..\\evil.dcm")[int(rng.integers(5))]
+                name = ("../evil.dcm", "/tmp/evil.dcm", "a/../../evil.dcm", "C:\\evil.dcm", "..\\evil.dcm")[
+                    int(rng.integers(5))
+                ]
                 archive.writestr(name, contents[0])
                 hostile = True
             case 2:
@@ -114,7 +116,11 @@ def zips(rng: Random, work: Path) -> str:
 
         with temporary_in(work / "tmp"):
             told = tell(read, work / "tmp")
-        if told.value is not None and sorted(told.value)[: len(contents)] != sorted(contents) and not set(contents) <= set(told.value):
+        if (
+            told.value is not None
+            and sorted(told.value)[: len(contents)] != sorted(contents)
+            and not set(contents) <= set(told.value)
+        ):
             raise Wrong("files of a zip are not what was put in")
         outcome = REFUSED if told.refusal else RIGHT
     if hostile and outcome != REFUSED:
@@ -128,7 +134,9 @@ def zips(rng: Random, work: Path) -> str:
 class Listener:
     """Stands where the model does: notes the files of each study, and answers with a refusal."""
 
-    facts = SimpleNamespace(name="m", sha256="0" * 64, tasks=("acl",), planes=("sagittal",), synthetic=True, locked=True)
+    facts = SimpleNamespace(
+        name="m", sha256="0" * 64, tasks=("acl",), planes=("sagittal",), synthetic=True, locked=True
+    )
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
@@ -210,7 +218,24 @@ WORDS = {
     "phantom": ["knees"],
 }
 VALUES = (
-    *("3", "-1", "0", "nan", ".inf", "1e400", "1.5", "true", "no", "null", '""', "abc", "[1, 2]", "{a: 1}", "0x10", "1_000"),
+    *(
+        "3",
+        "-1",
+        "0",
+        "nan",
+        ".inf",
+        "1e400",
+        "1.5",
+        "true",
+        "no",
+        "null",
+        '""',
+        "abc",
+        "[1, 2]",
+        "{a: 1}",
+        "0x10",
+        "1_000",
+    ),
     *("!!python/object/apply:os.system [id]", "&a [*a]", "2026-11-28", "'3'", "sagittal", "[]", "~", "'é'", "- x"),
 )
 
@@ -232,9 +257,17 @@ def configs(rng: Random, work: Path) -> str:
     lines = []
     for _ in range(int(rng.integers(0, 4))):
         key = known[int(rng.integers(len(known)))]
-        key = key if rng.random() < 0.9 else ("epoch", "", "no such", "from", key.upper(), f"{key}.{key}", "out")[int(rng.integers(7))]
+        key = (
+            key
+            if rng.random() < 0.9
+            else ("epoch", "", "no such", "from", key.upper(), f"{key}.{key}", "out")[int(rng.integers(7))]
+        )
         given = options(command).get(key)
-        plausible = json.dumps(given, default=str) if not isinstance(given, int | float) or isinstance(given, bool) else given + 1
+        plausible = (
+            json.dumps(given, default=str)
+            if not isinstance(given, int | float) or isinstance(given, bool)
+            else given + 1
+        )
         lines.append(f"{key}: {plausible if rng.random() < 0.6 else VALUES[int(rng.integers(len(VALUES)))]}")
     text = "\n".join(lines) + "\n"
     if rng.random() < 0.05:
@@ -253,7 +286,10 @@ def configs(rng: Random, work: Path) -> str:
         parser, _, switches = cli.make_parser(command)
         values = parser.instantiate(parser.parse_args(cli.normalise(words, switches)))
         got.update(vars(values))
-        settings = getattr(__import__("sys").modules[cli.COMMANDS[command].function.partition(":")[0]], cli.COMMANDS[command].function.partition(":")[2])
+        settings = getattr(
+            __import__("sys").modules[cli.COMMANDS[command].function.partition(":")[0]],
+            cli.COMMANDS[command].function.partition(":")[2],
+        )
         if kind := getattr(settings, "settings", None):
             kind(**{name: value for name, value in got.items() if name != "config"})
 
@@ -277,12 +313,18 @@ def same(got: Any, asked: Any) -> bool:
     if isinstance(asked, list):
         return isinstance(got, list | tuple) and len(got) == len(asked) and all(map(same, got, asked))
     if isinstance(asked, dict):
-        return all(same(getattr(got, k, None) if not isinstance(got, dict) else got.get(k), v) for k, v in asked.items())
+        return all(
+            same(getattr(got, k, None) if not isinstance(got, dict) else got.get(k), v) for k, v in asked.items()
+        )
     if isinstance(asked, float) and asked != asked:
         return got != got
     if isinstance(got, float) and isinstance(asked, str) and got == float(asked):
         return True
-    return got == asked or str(got) == str(asked) or (isinstance(got, list | tuple) and len(got) == 1 and same(got[0], asked))
+    return (
+        got == asked
+        or str(got) == str(asked)
+        or (isinstance(got, list | tuple) and len(got) == 1 and same(got[0], asked))
+    )
 
 
 # ---- the run folder of a model

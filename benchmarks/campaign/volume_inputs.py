@@ -206,7 +206,9 @@ def odd_array(rng: Random, path: Path) -> None:
 
 def arrays(rng: Random, work: Path) -> str:
     """Series in folders named by plane, as MRNet's, of which one lies elsewhere now and then."""
-    names = [(plane, f"{exam:04d}") for plane in _SHOWN for exam in range(2) if rng.random() < 0.5] or [("axial", "0000")]
+    names = [(plane, f"{exam:04d}") for plane in _SHOWN for exam in range(2) if rng.random() < 0.5] or [
+        ("axial", "0000")
+    ]
     for plane, exam in names:
         odd_array(rng, work / "in" / plane / f"{exam}.npy")
     if rng.random() < 0.1:
