@@ -2,11 +2,11 @@
 
     python benchmarks/interrupted.py [--kills 20] [--disks 20] [--trainings 5] [--seed 0] [--model runs/demo/pretrained]
 
-`import`, `predict --each`, `pretrain` and `finetune --folds` run once unbroken, in a process of their own. Then each is
-killed at random moments of that time and typed again (trainings with --resume): until it has come to its end, its output
-is not there or not taken for whole, and then it is that of the unbroken run, byte for byte but for times. Then each
-writes to a disk (tmpfs, which takes root) with less room than it needs: one sentence that says so, nothing under the name
-of its output that is half-written, and the same result once there is room. Faults are lines; ends with a table.
+`import`, `predict --each`, `pretrain` and `finetune --folds` run once unbroken, in a process of their own. Then each
+is killed at random moments of that time and typed again (trainings with --resume): its output must then be that of the
+unbroken run, byte for byte but for times, and no half of it may stand under its name before. Then each writes to a disk
+(tmpfs, which takes root) with less room than it needs: one sentence must say so, and the same result must come once
+there is room. Faults are lines; ends with a table.
 """
 
 import argparse
@@ -185,11 +185,13 @@ def main() -> None:
     work = Path(tempfile.mkdtemp())
     inputs(work, rng)
     knees, studies = str(work / "knees"), str(work / "studies")
+    pretrain = ["pretrain", knees, "--warmup_epochs", "0", *SMALL]
+    finetune = ["finetune", knees, "--task", "acl", "--folds", "2", *SMALL]
     commands = (
         Command("import", lambda out: ["import", studies, str(out)]),
         Command("predict", lambda out: ["predict", str(args.model), studies, "--each", "--out", str(out)]),
-        Command("pretrain", lambda out: ["pretrain", knees, "--out", str(out), "--warmup_epochs", "0", *SMALL], ("--resume",)),
-        Command("finetune", lambda out: ["finetune", knees, "--task", "acl", "--folds", "2", "--out", str(out), *SMALL], ("--resume",)),
+        Command("pretrain", lambda out: [*pretrain, "--out", str(out)], ("--resume",)),
+        Command("finetune", lambda out: [*finetune, "--out", str(out)], ("--resume",)),
     )  # fmt: skip
     lines, total = [], 0
     for command in commands:

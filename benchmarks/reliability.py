@@ -1,14 +1,15 @@
-"""Ten thousand odd, contradictory, damaged and hostile inputs through kneessl's doors: is anything wrong without a word?
+"""Ten thousand odd, contradictory, damaged or hostile inputs through kneessl's doors: is any answer wrong, unsaid?
 
     python benchmarks/reliability.py [--inputs 10000] [--seed 0] [--work runs/reliability] [--kinds dicom-bytes ...]
     python benchmarks/reliability.py --replay KIND NUMBER [--seed 0]
 
 Each input follows from the seed, its kind and its number alone. What comes out is held against a plain reading of the
-same files (`campaign/reading.py`), and is one of: right; right, and every difference said; refused with one sentence and
-nothing written; or a fault, which is anything else: a traceback, something half-written, a patient's identity in what is
-said, images dropped, mixed, out of order, on the wrong side, of the wrong person, or with other grey values, unsaid. Each
-outcome is a line in WORK/outcomes.csv; inputs that have one are not tried again. Ends with the table, and with status 1
-where there is a fault; `--replay` tries one input with its traceback and keeps its files in WORK/replay.
+same files (`campaign/reading.py`), and is one of: right; right, and every difference said; refused with one sentence
+and nothing written; or a fault, which is anything else: a traceback, something half-written, a patient's identity in
+what is said, images dropped, mixed, out of order, on the wrong side, of the wrong person, or with other grey values,
+unsaid. Each outcome is a line in WORK/outcomes-SEED.csv; inputs that have one are not tried again. Ends with the table,
+and with status 1 where there is a fault; `--replay` tries one input with its traceback and keeps its files in
+WORK/replay. `run-folders` damages copies of the model of `make demo`.
 """
 
 import argparse
@@ -24,14 +25,14 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from campaign import dicom_inputs, encoding_inputs, folder_inputs, sent_inputs, volume_inputs
+from campaign import dicom_inputs, encoding_inputs, folder_inputs, relation_inputs, sent_inputs, volume_inputs
 from campaign.judge import FAULT, OUTCOMES, Wrong
 
 Kind = Callable[[np.random.Generator, Path], str]
 KINDS: dict[str, tuple[int, Kind]] = {
     "dicom-bytes": (14, dicom_inputs.bytes_damaged),
     "dicom-attributes": (14, dicom_inputs.attribute_odd),
-    "dicom-relations": (16, dicom_inputs.relations),
+    "dicom-relations": (16, relation_inputs.relations),
     "dicom-encodings": (6, encoding_inputs.encodings),
     "nifti": (6, volume_inputs.nifti),
     "npy": (6, volume_inputs.arrays),
@@ -132,9 +133,8 @@ def main() -> None:
     cpu = next(
         (line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
     )
-    print(
-        f"seed {args.seed}, {date.today()}, {cpu}, {sum(float(row['seconds']) for row in rows) / 60:.1f} minutes of the processor"
-    )
+    minutes = sum(float(row["seconds"]) for row in rows) / 60
+    print(f"seed {args.seed}, {date.today()}, {cpu}, {minutes:.1f} minutes of the processor")
     sys.exit(any(row["outcome"] == FAULT for row in rows))
 
 

@@ -1,1 +1,1 @@
-"""What `benchmarks/reliability.py` and the benchmarks beside it share: made inputs, and an independent reading of them."""
+"""What `benchmarks/reliability.py` and those beside it share: made inputs, and a plain reading of them."""

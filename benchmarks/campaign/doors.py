@@ -6,7 +6,6 @@ from typing import Any
 
 from campaign.judge import REFUSED, Told, Written, exams_of, judge, tell, temporary_in
 from campaign.reading import Slice, slices_of
-
 from kneessl.exams.folder import PLANES
 from kneessl.reader.answer.assess import Assessor, readable, study_flags
 from kneessl.reader.intake.intake import files_of

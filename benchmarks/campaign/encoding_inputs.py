@@ -1,4 +1,4 @@
-"""DICOM studies in other encodings, whole or damaged: implicit, big endian, deflated, compressed, enhanced, without meta."""
+"""DICOM studies in other encodings, whole or damaged: implicit, big endian, deflated, compressed, enhanced, bare."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -6,8 +6,6 @@ from pathlib import Path
 
 import gdcm
 import numpy as np
-from campaign.dicom_inputs import damaged, through_a_door
-from campaign.studies import SECRET, file_of, series
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -16,6 +14,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     RLELossless,
 )
+
+from campaign.dicom_inputs import damaged, through_a_door
+from campaign.studies import SECRET, file_of, series
 
 Random = np.random.Generator
 

@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from campaign.judge import REFUSED, RIGHT, SAID, Wrong, tell
 
+from campaign.judge import REFUSED, RIGHT, SAID, Wrong, tell
 from kneessl.exams.check import inspect
 from kneessl.exams.folder import ExamFolder
 from kneessl.exams.splits import patient_groups
@@ -192,7 +192,8 @@ def provenance(rng: Random, work: Path) -> str:
     """A table of exams with odd cells: persons and numbers come back as they stand there, or it is refused."""
     make_folder(rng, work)
     rows = [
-        ["train", exam, "sagittal", f"g{int(exam) // 2}", "R", "0.6", "0.6", "4", exam * 16, "words, more", "DICOM", "0", "PD", "1", "30"]
+        ["train", exam, "sagittal", f"g{int(exam) // 2}", "R", "0.6", "0.6", "4", exam * 16, "words, more", "DICOM",
+         "0", "PD", "1", "30"]
         for exam in EXAMS
     ]  # fmt: skip
     for _ in range(int(rng.integers(0, 4))):

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from campaign.reading import Slice, pictures, thumbnails
 from campaign.studies import SECRET
-
 from kneessl.errors import sentence
 
 RIGHT, SAID, REFUSED, FAULT = OUTCOMES = ("right", "right, and said", "refused", "fault")

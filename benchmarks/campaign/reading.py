@@ -122,13 +122,15 @@ def slice_of(data: Dataset, index: int, stored: np.ndarray) -> Slice:
     echo = value("EffectiveEchoTime", "MREchoSequence")
     echo = data.get("EchoTime") if echo is None else echo
     number = data.get("InstanceNumber")
+    kind = value("FrameType", "MRImageFrameTypeSequence") or data.get("ImageType") or ()
+    tags = [str(data.get(keyword) or "").strip().upper() for keyword in ("ImageLaterality", "Laterality")]
     return Slice(
         person=str(data.get("PatientID") or "").strip(),
         issuer=str(data.get("IssuerOfPatientID") or "").strip(),
         study=str(data.StudyInstanceUID).strip(),
         series=str(data.SeriesInstanceUID).strip(),
-        kind=tuple(str(part).strip().upper() for part in value("FrameType", "MRImageFrameTypeSequence") or data.get("ImageType") or ()),
-        tag=next((s for k in ("ImageLaterality", "Laterality") if (s := str(data.get(k) or "").strip().upper()) in {"L", "R"}), ""),
+        kind=tuple(str(part).strip().upper() for part in kind),
+        tag=next((tag for tag in tags if tag in {"L", "R"}), ""),
         echo=None if echo in (None, "") else float(echo),
         along_row=orientation[:3] / np.linalg.norm(orientation[:3]),
         down_column=orientation[3:] / np.linalg.norm(orientation[3:]),

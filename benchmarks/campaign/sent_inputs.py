@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import yaml
+from starlette.testclient import TestClient
+
 from campaign.doors import imported, plain, read_by_predict
 from campaign.judge import REFUSED, RIGHT, SAID, Wrong, tell, temporary_in
 from campaign.studies import SECRET, file_of, series
-from starlette.testclient import TestClient
-
 from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.model.model import load_model

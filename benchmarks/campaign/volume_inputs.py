@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+
 from campaign.doors import imported
 from campaign.reading import Slice
 from campaign.studies import FIELD_MM, SECRET, smooth
@@ -166,7 +167,8 @@ def array_slices(array: np.ndarray, code: str, person: str, exam: str) -> list[S
     spacing = FIELD_MM / max(array.shape[1:])
     return [
         Slice(
-            person=person, issuer="", study=exam, series=exam + code, kind=(), tag="", echo=None, along_row=directions[2],
+            person=person, issuer="", study=exam, series=exam + code, kind=(), tag="", echo=None,
+            along_row=directions[2],
             down_column=directions[1], position=directions[0] * number, spacing=(spacing, spacing), number=number,
             values=values.astype(np.float32).astype(float),
         )

@@ -134,6 +134,6 @@ def test_labels_without_a_series_are_refused_without_naming_an_option_of_other_c
     for split in ("train", "valid"):
         write_series(tmp_path, split, "sagittal", "0000", np.zeros((3, 256, 256), np.uint8))
         write_labels(tmp_path, split, "acl", {"0000": 0, "0777": 1})
-    with pytest.raises(UserError, match="such as 0777; .* remove their labels") as error:
+    with pytest.raises(UserError, match=r"such as 0777; .* remove their labels") as error:
         plan(kind(data=tmp_path, task="acl", out=tmp_path / "out"))
     assert "--unlabelled" not in str(error.value)
