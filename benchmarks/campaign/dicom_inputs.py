@@ -114,6 +114,7 @@ def odd_value(rng: Random, keyword: str, given: object) -> object:
     if keyword == "ImageType":
         return list(pick(TYPES))
     if keyword == "PixelData":
+        given = given or b""
         return [b"", bytes(len(given)), given[:-2], given * 2, rng.bytes(len(given))][int(rng.integers(5))]  # type: ignore[index, arg-type, operator]
     if vr in {"DS", "IS"}:
         if isinstance(given, Sequence) and not isinstance(given, str) and rng.random() < 0.7:

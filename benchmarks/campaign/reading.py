@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom import Dataset, config, dcmread
 
 SIDE = 256
+LONGEST_ECHO_MS = 20_000
 NORMALS = {0: "sagittal", 1: "coronal", 2: "axial"}
 SHOWN = {"sagittal": ((0, 0, -1), (0, 1, 0)), "coronal": ((0, 0, -1), (1, 0, 0)), "axial": ((0, 1, 0), (1, 0, 0))}
 """Of a picture of each plane: where it leads downwards and to the right, in the patient (left, posterior, up)."""
@@ -131,7 +132,7 @@ def slice_of(data: Dataset, index: int, stored: np.ndarray) -> Slice:
         series=str(data.SeriesInstanceUID).strip(),
         kind=tuple(str(part).strip().upper() for part in kind),
         tag=next((tag for tag in tags if tag in {"L", "R"}), ""),
-        echo=None if echo in (None, "") else float(echo),
+        echo=float(echo) if echo not in (None, "") and 0 <= float(echo) <= LONGEST_ECHO_MS else None,
         along_row=orientation[:3] / np.linalg.norm(orientation[:3]),
         down_column=orientation[3:] / np.linalg.norm(orientation[3:]),
         position=position,
