@@ -183,3 +183,24 @@ def test_another_broken_pipe_is_told(monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 2
     assert capsys.readouterr().err == "kneessl: broken pipe\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epochs: 3\nsize: 48\nepochs: 4\n", r"c\.yaml: epochs stands there 2 times; keep one"),
+        ("view1:\n  blur: 0\n  flip: 1\n  blur: 1\n", r"c\.yaml: view1\.blur stands there 2 times"),
+        ("probe: &a [*a]\n", r"c\.yaml: probe refers to itself"),
+        ("settings: &a {hidden: *a}\n", r"c\.yaml: .*refers to itself"),
+        ("view1: {blur: null}\n", "a view's blur is None; it must be from 0 to 1"),
+        ("view1: {crop_area: null}\n", "a view's crop_area is"),
+        ("view1: 16\n", "a setting has a value of another kind"),
+        ("field: null\n", "field is null; give it a value, or leave it out"),
+        ("epochs: null\n", "epochs"),
+    ],
+)
+def test_a_file_of_settings_that_is_not_plain_is_refused(tmp_path, text, said):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=said):
+        cli.run("pretrain", [str(tmp_path), "--out", str(tmp_path / "out"), "--config", str(file)])

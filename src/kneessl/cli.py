@@ -11,14 +11,16 @@ from importlib import import_module
 from importlib.resources import files
 from inspect import Parameter, signature
 from itertools import pairwise
-from typing import Any, NoReturn
+from pathlib import Path
+from types import NoneType
+from typing import Any, NoReturn, get_args
 
 import jsonargparse
 import yaml
 
 from kneessl.errors import UserError, sentence
 from kneessl.process_tuning import fast_imports
-from kneessl.settings import Settings
+from kneessl.settings import Settings, require_plain
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,15 @@ class Parser(jsonargparse.ArgumentParser):
         reason = " ".join(message.split())
         raise UserError(f"{reason} (see {self.prog} --help)")
 
+    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+        """As jsonargparse's; what it leaves to Python to refuse is a user error too."""
+        try:
+            return super().instantiate(*args, **kwargs)
+        except TypeError as error:
+            raise UserError(
+                f"a setting has a value of another kind, such as one number for a group (see {self.prog} --help)"
+            ) from error
+
 
 def make_parser(name: str) -> tuple[Parser, Callable[..., None], set[str]]:
     """The parser of one command, its function, and the names of its switches."""
@@ -294,7 +305,21 @@ def parse_settings(name: str, settings: Mapping[str, object]) -> Any:
     needed = {p for p, spec in parameters.items() if spec.default is Parameter.empty}
     values = parser.instantiate(parser.parse_object(dict.fromkeys(needed, "x") | dict(settings)))
     kind: type[Settings] | None = getattr(function, "settings", None)
-    return kind(**{p: getattr(values, p) for p in parameters}) if kind else values
+    return kind(**given_values(function, values)) if kind else values
+
+
+def given_values(function: Callable[..., None], values: Any) -> dict[str, Any]:
+    """The arguments of a command's function.
+
+    Raises:
+        UserError: a file of settings says null for one that needs a value, which the parser lets through.
+    """
+    parameters = signature(function).parameters
+    given = {p: getattr(values, p) for p in parameters}
+    for p, value in given.items():
+        if value is None and NoneType not in get_args(parameters[p].annotation):
+            raise UserError(f"{p} is null; give it a value, or leave it out for its default")
+    return given
 
 
 def run(name: str, words: list[str]) -> None:
@@ -302,8 +327,12 @@ def run(name: str, words: list[str]) -> None:
     settings, rest = take_preset(name, words)
     parser, function, switches = make_parser(name)
     parser.set_defaults(settings)
-    values = parser.instantiate(parser.parse_args(normalise(rest, switches)))
-    function(**{p: getattr(values, p) for p in signature(function).parameters})
+    rest = normalise(rest, switches)
+    for word in rest:
+        if word.startswith("--config="):
+            require_plain(Path(word.removeprefix("--config=")))
+    values = parser.instantiate(parser.parse_args(rest))
+    function(**given_values(function, values))
 
 
 def debugging() -> bool:

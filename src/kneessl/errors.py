@@ -9,6 +9,8 @@ OUT_OF_SPACE = {
 }
 """Why no more can be written, by the operating system's number."""
 
+_PYTORCH_WRITER_FAILED = ("PytorchStreamWriter failed writing", "inline_container.cc")
+
 
 class UserError(Exception):
     """Something the user can put right; the message says what is wrong, where, and what to do.
@@ -21,7 +23,7 @@ def out_of_space(error: BaseException) -> str | None:
     """Why no more could be written, where that is what an error says; None for any other error.
 
     Libraries that write by themselves lose the number of the error: Rust's safetensors keeps it in its text, NumPy
-    counts what it could not write, and PyTorch says that its writer failed.
+    counts what it could not write, and PyTorch says that its writer failed, or is not where it should be.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return OUT_OF_SPACE.get(error.errno)
@@ -29,7 +31,7 @@ def out_of_space(error: BaseException) -> str | None:
         if f"(os error {number})" in str(error):
             return reason
     short_write = isinstance(error, OSError) and "requested and" in str(error)
-    writer_failed = isinstance(error, RuntimeError) and "PytorchStreamWriter failed writing" in str(error)
+    writer_failed = isinstance(error, RuntimeError) and any(words in str(error) for words in _PYTORCH_WRITER_FAILED)
     return OUT_OF_SPACE[errno.ENOSPC] if short_write or writer_failed else None
 
 

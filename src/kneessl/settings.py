@@ -5,10 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import signature
+from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
+
+import yaml
 
 from kneessl.errors import UserError
 
+_DEEPEST, _MOST_SETTINGS = 20, 10_000
+"""Of a file of settings; only one that refers to itself passes them."""
 P = ParamSpec("P")
 S = TypeVar("S")
 
@@ -74,3 +79,28 @@ def require_not_negative(settings: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if not 0 <= settings[name] < math.inf:
             raise UserError(f"{name} is {settings[name]}; it must be 0 or more")
+
+
+def require_plain(file: Path) -> None:
+    """Refuse a file of settings that says one thing twice or refers to itself; the parser reports all other faults.
+
+    Raises:
+        UserError: it does.
+    """
+    try:
+        whole = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        return
+    nodes: list[tuple[yaml.Node | None, str, int]] = [(whole, "", 0)]
+    for node, name, depth in nodes:  # which grows on the way
+        if depth > _DEEPEST or len(nodes) > _MOST_SETTINGS:
+            raise UserError(f"{file}: {name.rstrip('.')} refers to itself or holds more than settings do; write it out")
+        if isinstance(node, yaml.SequenceNode):
+            nodes += [(item, name, depth + 1) for item in node.value]
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        keys = [str(key.value).replace("-", "_") for key, _ in node.value]
+        for key, (_, value) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise UserError(f"{file}: {name}{key} stands there {keys.count(key)} times; keep one")
+            nodes.append((value, f"{name}{key}.", depth + 1))

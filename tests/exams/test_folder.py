@@ -348,8 +348,8 @@ def test_labels_whose_exam_has_no_series_are_refused_with_the_likely_cause(tmp_p
     name, header = ("train.csv", "exam,acl\n") if table else ("train-acl.csv", "")
     (tmp_path / name).write_text(header + "".join(f"{label},{n}\n" for n, label in enumerate(labels)))
     with pytest.raises(UserError, match=said) as error:
-        ExamFolder(tmp_path).labels("train", "acl")
-    assert "--unlabelled ok" in str(error.value)
+        ExamFolder(tmp_path, "refuse").labels("train", "acl")
+    assert "--unlabelled ok leaves their labels aside" in str(error.value)
     assert set(ExamFolder(tmp_path).read_labels("train", "acl")) == set(labels)
     assert set(ExamFolder(tmp_path, "ok").labels("train", "acl")) == set(labels) & set(exams)
 

@@ -1,10 +1,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from kneessl.errors import UserError
+from kneessl.exams.folder import write_labels, write_series
+from kneessl.experiments import compare, label_curve, prevalence
 from kneessl.experiments.compare import ComparisonSettings
 from kneessl.experiments.experiment import ExperimentSettings, carry_out, published_files
 from kneessl.experiments.label_curve import LabelCurveSettings
@@ -117,3 +120,20 @@ def test_the_files_of_an_experiment():
     assert published_files(Path("o"), "curve") == {
         "table": Path("o/curve.csv"), "page": Path("o/curve.html"), "figure": Path("o/curve.png"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "plan"),
+    [
+        (ComparisonSettings, compare.plan),
+        (LabelCurveSettings, label_curve.plan),
+        (PrevalenceSettings, prevalence.plan),
+    ],
+)
+def test_labels_without_a_series_are_refused_without_naming_an_option_of_other_commands(tmp_path, kind, plan):
+    for split in ("train", "valid"):
+        write_series(tmp_path, split, "sagittal", "0000", np.zeros((3, 256, 256), np.uint8))
+        write_labels(tmp_path, split, "acl", {"0000": 0, "0777": 1})
+    with pytest.raises(UserError, match=r"such as 0777; .* remove their labels") as error:
+        plan(kind(data=tmp_path, task="acl", out=tmp_path / "out"))
+    assert "--unlabelled" not in str(error.value)

@@ -197,6 +197,22 @@ def test_a_change_of_decisions_or_weights_is_noticed(models, tmp_path):
         load_model(tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    "changes", [{"tasks": ["odd", "acl"]}, {"tasks": ["acl", "mcl"]}, {"plane": "axial"}, {"tasks": ["acl", -1]}]
+)
+@pytest.mark.parametrize("name", ["sagittal", "fused"])
+def test_a_record_that_names_other_tasks_or_another_plane_than_was_locked_is_refused(models, tmp_path, name, changes):
+    shutil.copytree(models / name, tmp_path / "model")
+    if name == "fused" and "plane" in changes:
+        (tmp_path / "model" / "coronal").rename(tmp_path / "model" / "axial")
+    for path in (tmp_path / "model").glob("**/run.json"):
+        record = json.loads(path.read_text())
+        if record["kind"] == "finetune" and "folds" not in path.parts:
+            path.write_text(json.dumps(record | changes))
+    with pytest.raises(UserError, match=r"decisions\.json"):
+        load_model(tmp_path / "model")
+
+
 def test_a_fused_model_answers_from_the_planes_that_are_there(models, planes):
     folder, model = ExamFolder(planes), load_model(models / "fused")
     exams = folder.exams("valid", "sagittal")

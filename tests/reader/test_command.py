@@ -14,6 +14,7 @@ from PIL import Image
 
 from kneessl.cli import run
 from kneessl.errors import UserError
+from kneessl.reader import command
 from kneessl.reader.answer.assess import Assessor
 
 IDENTITY = {
@@ -129,6 +130,22 @@ def test_a_batch_goes_on_past_a_bad_study_lists_it_and_goes_on_where_it_stopped(
     assert status(["predict", model, batch, "--out", out, "--each"]) == 1
     assert good[0].stat().st_mtime_ns == before[0], "an answer that is there is not made again"
     assert good[1].is_file()
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_a_batch_that_is_killed_at_its_first_answer_is_known_as_one(model, tmp_path, monkeypatch, each):
+    write_plane(tmp_path / "in" / "study", "sagittal", "2.25.5.1", Laterality="R")
+    write_plane(tmp_path / "in" / "study", "sagittal", "2.25.5.2", seed=2, Laterality="L")
+    out, there, answer = tmp_path / "answers", [], command.answer_knee
+
+    def noting(*arguments):
+        there.append((out / "studies.csv").is_file())
+        return answer(*arguments)
+
+    monkeypatch.setattr(command, "answer_knee", noting)
+    words = [tmp_path / "in", "--each"] if each else [tmp_path / "in" / "study"]
+    assert status(["predict", model, *words, "--out", out]) == 0
+    assert there == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import errno
 import sys
 
 import lightning as L
@@ -5,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from kneessl.errors import sentence
 from kneessl.progress import progress
 from kneessl.training import callbacks
 from kneessl.training.fit import fit
@@ -39,6 +41,33 @@ def train(out, samples: int, batch: int, drop_last: bool) -> None:
     sampler = EpochSampler(range(samples), 0, batch if drop_last else 1)
     loader = DataLoader(First(torch.ones(samples)), batch_size=batch, sampler=sampler, drop_last=drop_last)
     fit(Mean(), loader, out, title="mean", epochs=2, precision="float32", data="none")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 15953344 vs 15953240"),
+    ],
+)
+def test_a_checkpoint_that_no_disk_has_room_for_leaves_the_one_before(tmp_path, monkeypatch, error):
+    saved, save = [], torch.save
+
+    def saving(checkpoint, path):
+        saved.append(path)
+        save(checkpoint, path)
+        if len(saved) > 1:
+            path.write_bytes(path.read_bytes()[:100])
+            raise error
+
+    monkeypatch.setattr(torch, "save", saving)
+    with pytest.raises(type(error)) as raised:
+        train(tmp_path, 4, 4, drop_last=False)
+    assert sentence(raised.value).startswith(f"writing {tmp_path}: no space left")
+    (checkpoint,) = (tmp_path / "checkpoints").iterdir()
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 0
+    assert len(saved) == 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ Labels = NDArray[np.int64]
 STRENGTHS = tuple(np.logspace(-5, 0, 6).tolist())
 """Inverse regularisation that the linear probe chooses from, by cross-validation on its training exams."""
 FOLDS = 5
+REPEATED = 200
+"""Cross-validation is repeated on other folds until about so many exams were scored: of 40, one split is a lottery."""
 SCORED = 2 * FOLDS
 """Exams of each label for scores out of fold: two in every fold."""
 NEIGHBOURS = 20
@@ -48,9 +50,14 @@ def linear_readout(labels: Labels, scoring: Literal["roc_auc", "accuracy"]) -> "
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    folds = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=0)
+    n, folds = len(labels), min(FOLDS, int(np.bincount(labels).min()))
+    splits = [
+        split
+        for repeat in range(max(1, REPEATED // n))
+        for split in StratifiedKFold(folds, shuffle=True, random_state=repeat).split(np.zeros(n), labels)
+    ]
     regression = LogisticRegressionCV(
-        Cs=STRENGTHS, cv=folds, scoring=scoring, max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False
+        Cs=STRENGTHS, cv=splits, scoring=scoring, max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False
     )
     return make_pipeline(StandardScaler(), regression)
 

@@ -80,13 +80,14 @@ class ExamFolder:
 
     Args:
         root: The folder.
-        unlabelled: Whether labels whose exam has no series are refused, or left aside.
+        unlabelled: Whether labels whose exam has no series are refused, or left aside; None where the command leaves no
+            choice, and they are refused.
 
     Raises:
         UserError: `root` is not a folder, or holds no series at all.
     """
 
-    def __init__(self, root: Path, unlabelled: Unlabelled = "refuse") -> None:
+    def __init__(self, root: Path, unlabelled: Unlabelled | None = None) -> None:
         self.root = Path(root)
         self.unlabelled = unlabelled
         if not self.root.is_dir():
@@ -130,11 +131,12 @@ class ExamFolder:
         labels = self.read_labels(split, task)
         there = {exam for plane in PLANES for exam in self.exams(split, plane)}
         unmatched = sorted(labels.keys() - there)
-        if unmatched and self.unlabelled == "refuse":
+        if unmatched and self.unlabelled != "ok":
+            way_out = "--unlabelled ok leaves their labels aside" if self.unlabelled else "remove their labels"
             raise UserError(
                 f"{self.root}: {len(unmatched)} of {len(labels)} labels for {task} in {split} name exams that have no "
                 f"series there, {_why_unmatched(unmatched, there)}; `kneessl check` lists them all (where series "
-                "are rightly missing, --unlabelled ok leaves their labels aside)"
+                f"are rightly missing, {way_out})"
             )
         return {exam: label for exam, label in labels.items() if exam in there}
 

@@ -1,6 +1,6 @@
 """A fine-tuned model as it comes back from its run folder: one classifier a plane, ready to predict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor
 from kneessl.classifier.classifier import Classifier, build_classifier
 from kneessl.errors import UserError
 from kneessl.evaluation.familiarity import Familiarity
+from kneessl.evaluation.stacking import planes_key
 from kneessl.exams.folder import PLANES, Plane
 from kneessl.model.locked import WEIGHTS, Decisions, digest_of, files_sha256, read_decisions, read_familiarity
 from kneessl.nets.encoder import each_slice
@@ -75,13 +76,22 @@ def load_model(run: Path) -> Model:
     if record.get("kind") != "fuse":
         plane = load_plane(run)
         decisions = read_decisions(run)
+        _require_fit(run, plane.tasks, [plane.plane], decisions)
         sha256 = decisions.sha256 if decisions else digest_of(files_sha256(run))
         return Model(run, {plane.plane: plane}, plane.tasks, decisions, sha256)
     planes = {plane: load_plane(run / plane) for plane in PLANES if (run / plane).is_dir()}
     decisions = read_decisions(run)
     if not planes or len({model.tasks for model in planes.values()}) > 1 or decisions is None:
         raise UserError(f"{run} is damaged: it lacks planes or decisions.json, or its planes answer different tasks")
+    _require_fit(run, next(iter(planes.values())).tasks, list(planes), decisions)
     return Model(run, planes, next(iter(planes.values())).tasks, decisions, decisions.sha256)
+
+
+def _require_fit(run: Path, tasks: Sequence[str], planes: Sequence[Plane], decisions: Decisions | None) -> None:
+    """Refuse a model whose tasks or planes are not those that its decisions were locked for."""
+    locked = decisions.decisions if decisions else {}
+    if decisions and (list(locked) != list(tasks) or not all(planes_key(planes) in sets for sets in locked.values())):
+        raise UserError(f"{run} is damaged: its tasks or planes are not those of decisions.json; fine-tune again")
 
 
 def load_plane(run: Path) -> PlaneModel:

@@ -75,6 +75,8 @@ def predict(
                 with files_of(source) as files:
                     knees = assessor.knees(files, echo, weighting)
                     alone = not each and len(knees) == 1
+                    if not alone and not (out / STUDIES).is_file():  # a batch that is killed is known as one by it
+                        write_rows(out / STUDIES, assessor.facts.tasks, rows)
                     for knee in knees:
                         folder = out if alone else out / folder_name(knee.key[:16], number, owners)
                         row = answer_knee(assessor, knee, number, folder, dicom)

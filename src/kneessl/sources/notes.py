@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from kneessl.errors import UserError
 
@@ -55,6 +55,10 @@ class Notes:
     def of_study(self, study: str) -> tuple[str, ...]:
         """What was left out of one study, and what no study can be told of, each with its count."""
         return _lines(self._of_study[study] + self._of_study[""])
+
+    def of_other_studies(self, studies: Set[str]) -> tuple[str, ...]:
+        """What was left out of any study but these, each with its count."""
+        return _lines(sum((counts for study, counts in self._of_study.items() if study not in studies), Counter()))
 
     def assumptions(self) -> tuple[str, ...]:
         """What was taken for granted, each with its count."""

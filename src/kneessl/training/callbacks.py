@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor, distributed
 
 from kneessl.distributed import global_rows, on_any_process
@@ -198,3 +199,15 @@ class Saver(ModelCheckpoint):
         if trainer.strategy.broadcast(due):  # all processes save together, by the first one's clock
             super().on_train_epoch_end(trainer, pl_module)
             self.saved = time.monotonic()
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes each checkpoint beside the last one, which stays where the disk is full or the process is killed.
+
+    Lightning's own is written to the folder for temporary files, and copied from there where that is on another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write one, whole or not at all."""
+        with replacing(Path(path)) as partial:
+            torch.save(checkpoint, partial)

@@ -14,7 +14,7 @@ import torch
 from kneessl.distributed import close_process_group
 from kneessl.errors import UserError
 from kneessl.files import writing_to
-from kneessl.training.callbacks import EpochLog, ProgressBar, Saver, StopAsked, StopBetweenBatches
+from kneessl.training.callbacks import EpochLog, ProgressBar, Saver, StopAsked, StopBetweenBatches, WholeCheckpoints
 from kneessl.training.machine import Precision, lightning_precision
 from kneessl.training.processes import Processes
 
@@ -89,6 +89,7 @@ def fit(
         precision=lightning_precision(precision),
         accumulate_grad_batches=accumulate,
         callbacks=[stop, log, ProgressBar(title, exams_per_epoch, unit), Saver(out, pause), *_watchers.get()],
+        plugins=[WholeCheckpoints(), *processes.plugins()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -83,6 +83,10 @@ class Processes:
                 f"make it a multiple of {self.total}"
             )
 
+    def plugins(self) -> list[LayerSync]:
+        """What Lightning's Trainer needs beside its arguments."""
+        return [] if self.total == 1 else [SyncedNorms()]
+
     def trainer_arguments(self) -> dict[str, Any]:
         """What Lightning's Trainer has to know.
 
@@ -94,7 +98,6 @@ class Processes:
             "devices": self.devices,
             "num_nodes": self.num_nodes,
             "strategy": DDPStrategy(forward_sync_buffers=False),
-            "plugins": [SyncedNorms()],
             "use_distributed_sampler": False,  # the loader deals out each batch itself
         }
 

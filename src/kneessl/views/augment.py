@@ -60,11 +60,11 @@ class View:
 
     def __post_init__(self) -> None:
         for name in ("flip", "jitter", "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize"):
-            top = 0.5 if name == "hue" else 1
-            if not 0 <= getattr(self, name) <= top:
-                raise UserError(f"a view's {name} is {getattr(self, name)}; it must be from 0 to {top}")
+            top, value = 0.5 if name == "hue" else 1, getattr(self, name)
+            if value is None or not 0 <= value <= top:  # None: a file of settings may say null
+                raise UserError(f"a view's {name} is {value}; it must be from 0 to {top}")
         for name, top in (("crop_area", 1.0), ("crop_ratio", math.inf), ("blur_sigma", math.inf)):
-            low, high = getattr(self, name)
+            low, high = getattr(self, name) or (0, 0)
             if not 0 < low <= high <= top:
                 raise UserError(f"a view's {name} is [{low}, {high}]; give two numbers above 0, the smaller first")
 

@@ -246,3 +246,18 @@ def test_a_study_of_two_patients_is_not_answered(tmp_path, planes):
         data.StudyInstanceUID = "2.25.12" if data.PatientID == "Zyphira" else "2.25.11"
         data.save_as(file)
     assert len(assessor.knees(files(tmp_path))) == 2
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_studies_beside_the_answered_one_of_which_nothing_can_be_used_are_said(tmp_path, slices):
+    write_plane(tmp_path / "a", "sagittal", "2.25.5.1")
+    write_plane(tmp_path / "b", "coronal", "2.25.6.1", slices=slices, StudyInstanceUID="2.25.6")
+    (knee,) = Assessor.knees(None, files(tmp_path))
+    assert knee.left_out == ("series with fewer than 5 slices (1)",)
+
+
+def test_what_another_answer_tells_of_is_not_told_twice(tmp_path):
+    for study in ("2.25.5", "2.25.6"):
+        write_plane(tmp_path / study, "sagittal", f"{study}.1", StudyInstanceUID=study)
+    write_plane(tmp_path / "short", "coronal", "2.25.6.2", slices=3, StudyInstanceUID="2.25.6")
+    assert [knee.left_out for knee in Assessor.knees(None, files(tmp_path))] == [(), ()]

@@ -219,6 +219,29 @@ def test_two_stacks_of_one_series_are_two_knees(tmp_path, slices, directions, ta
     assert all("whose images have 2 places" in knee.remarks[0] for knee in knees(tmp_path / "src"))
 
 
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (("RRRRRRRR", "RRRRRRRR"), "it is tagged right, and was taken as the left knee by its place"),
+        (("LLLLLLLL", "RRRRRRRR"), "it is tagged left, and was taken as the right knee by its place"),
+        (("RRLRRRRR", "LLLLLLLL"), "has images tagged left and images tagged right"),
+        (("RRRRRRRR", "LLLLLLLL"), ""),
+    ],
+)
+def test_tags_that_contradict_the_places_of_two_knees_are_said(tmp_path, capsys, tags, said):
+    for number, x in enumerate((-100, 100)):
+        write_dicom(tmp_path / "src" / str(number), noise(8, seed=number), SAGITTAL, position=(x, 0, 0))
+        for file in sorted((tmp_path / "src" / str(number)).iterdir()):
+            data = pydicom.dcmread(file)
+            data.Laterality = tags[number][data.InstanceNumber - 1]
+            data.save_as(file)
+    import_exams(tmp_path / "src", tmp_path / "out")
+    assert sorted(line["laterality"] for line in rows(tmp_path / "out")) == ["L", "R"]
+    told = capsys.readouterr().err
+    assert ("check which knee this is" in told) == bool(said)
+    assert said in told
+
+
 @pytest.mark.parametrize("kept", [(8, 8), (6, 10)])
 def test_slices_that_are_missing_in_the_middle_are_not_two_knees(tmp_path, kept):
     write_dicom(tmp_path, noise(30))

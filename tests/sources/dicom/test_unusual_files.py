@@ -320,3 +320,29 @@ def test_bad_files_of_a_kind_are_counted_in_one_line(tmp_path, capsys, count, br
     assert left_out.count(f"no valid {broken}") == 1
     assert f"({count} alike)" in left_out
     assert left_out.count(";") == 3  # one between the two kinds, and one in each sentence
+
+
+# ---- what the campaign found (benchmarks/reliability.py)
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+@pytest.mark.parametrize("value", [b"nan ", b"inf ", b"-inf"])
+def test_a_scale_that_is_not_finite_is_refused_and_not_left_away(tmp_path, keyword, value):
+    write_dicom(tmp_path / "in", noise(), SAGITTAL, **{keyword: "123"})
+    file = in_order(tmp_path / "in")[2]
+    content = file.read_bytes()
+    assert content.count(b"DS\4\000123 ") == 1
+    file.write_bytes(content.replace(b"DS\4\000123 ", b"DS\4\0" + value))
+    with pytest.raises(UserError, match=rf"file \d of 6 has a {keyword} that is not a finite number"):
+        import_exams(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_pixels_beyond_those_that_the_header_tells_of_are_refused(tmp_path, times):
+    write_dicom(tmp_path / "in", noise(), SAGITTAL)
+    file = in_order(tmp_path / "in")[2]
+    data = pydicom.dcmread(file)
+    data.PixelData = data.PixelData * times
+    data.save_as(file)
+    with pytest.raises(UserError, match=r"file \d of 6 has pixels for more images than its header tells of"):
+        import_exams(tmp_path / "in", tmp_path / "out")

@@ -56,7 +56,7 @@ class Assessor:
         echo_ms: float = DEFAULT_ECHO_MS,
         weighting: Mapping[Plane, Weighting] | None = None,
     ) -> list[Knee]:
-        """The knees in some DICOM files; each records what of its study cannot be used, and why.
+        """The knees in some DICOM files; each records what of its study, and of those without a knee, is not used.
 
         Raises:
             NoKneeError: there is none; it says what the files are instead.
@@ -74,7 +74,8 @@ class Assessor:
                 "one StudyInstanceUID has images of several patients (PatientID), so nobody could tell whose an answer "
                 "is; part them, and give each study a UID of its own"
             )
-        return knees
+        others = notes.of_other_studies({knee.study for knee in knees} | {""})
+        return [replace(knee, left_out=(*knee.left_out, *others)) for knee in knees]
 
     def assess(self, knee: Knee) -> Assessment:
         """Answer every task from whichever of the model's planes the knee has.

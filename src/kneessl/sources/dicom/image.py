@@ -219,7 +219,8 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         raise UserError(f"{number} has no valid PixelSpacing, so its scale in mm cannot be told; export it again")
     position = header.numbers("ImagePositionPatient")
     slice_mm = header.number("SpacingBetweenSlices") or header.number("SliceThickness")
-    echo_ms, slope = header.number("EffectiveEchoTime"), header.number("RescaleSlope")
+    slope, intercept = (_scale(header, keyword, number) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    echo_ms = header.number("EffectiveEchoTime")
     instance_number = header.value("InstanceNumber")
     multi_frame = "PerFrameFunctionalGroupsSequence" in header
     return Image(
@@ -244,10 +245,18 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         position=position if position and len(position) == 3 and max(map(abs, position)) < _FARTHEST_MM else None,
         orientation=orientation,
         slope=1.0 if slope is None else slope,
-        intercept=header.number("RescaleIntercept") or 0.0,
+        intercept=intercept or 0.0,
         inverted=_photometric(header) == "MONOCHROME1",
         acquisition=acquisition(header),
     )
+
+
+def _scale(header: Header, keyword: str, number: str) -> float | None:
+    """Slope or intercept; None where it is blank. No grey value is known without it, unlike other numbers."""
+    value = header.number(keyword)
+    if value is None and header.text(keyword):
+        raise UserError(f"{number} has a {keyword} that is not a finite number; export it again")
+    return value
 
 
 def _image_type(header: Header) -> tuple[str, ...]:

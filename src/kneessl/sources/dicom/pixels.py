@@ -56,6 +56,7 @@ def values(series: Sequence[Image]) -> np.ndarray:
         with quietly():
             try:
                 data = read_dataset(frames[0].file, specific_tags=_PIXELS)
+                _require_no_more(data, frames[0].number)
                 pixels = iter_pixels(data, raw=True, indices=[image.frame for image in frames])
                 for image, stored in zip(frames, pixels, strict=True):
                     voxels[filled] = _measured(stored, data, image)
@@ -67,6 +68,19 @@ def values(series: Sequence[Image]) -> np.ndarray:
                     f"{frames[0].number}: its pixels are missing, cut short or in an unknown encoding; export it again"
                 ) from None
     return voxels
+
+
+def _require_no_more(data: Dataset, number: str) -> None:
+    """Refuse frames beyond those that the header tells of: nobody would miss them.
+
+    Raises:
+        UserError: pixels that are not compressed are enough for another frame.
+    """
+    if data.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in data:
+        return
+    frames = int(data.get("NumberOfFrames") or 1)
+    if len(data.PixelData) * 8 >= data.Rows * data.Columns * data.BitsAllocated * (frames + 1):
+        raise UserError(f"{number} has pixels for more images than its header tells of; export it again")
 
 
 def _measured(stored: np.ndarray, data: Dataset, image: Image) -> np.ndarray:

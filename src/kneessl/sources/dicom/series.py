@@ -11,7 +11,7 @@ from kneessl.sources.dicom.choice import Choice, Family, Wanted, choose, millise
 from kneessl.sources.dicom.contrast import contrast_of
 from kneessl.sources.dicom.grouping import Group, groups_of
 from kneessl.sources.dicom.image import Image
-from kneessl.sources.dicom.laterality import UNKNOWN, Placed, Side, sides
+from kneessl.sources.dicom.laterality import SIDES, UNKNOWN, Placed, Side, sides
 from kneessl.sources.dicom.persons import Persons, by_person
 from kneessl.sources.dicom.stack import DicomSeries, Prepared, name_of, obliquity_deg, ordered, plane_of
 from kneessl.sources.exam import FEWEST_SLICES
@@ -163,7 +163,8 @@ def _members(images: Sequence[Image], notes: Notes) -> list[_Member]:
         in_order = tuple((one.number, one.images) for one in series)
         members.append(_Member(in_order or stacks, series, reason, group))
         number += len(stacks)
-    return [_with_side(*pair) for pair in zip(members, sides([_placed(member) for member in members]), strict=True)]
+    known = sides([_placed(member) for member in members])
+    return [_with_side(member, _by_place(member, side)) for member, side in zip(members, known, strict=True)]
 
 
 def _note_short_series(members: Sequence[_Member], study: str, notes: Notes) -> None:
@@ -204,11 +205,27 @@ def _series_of(
     return series, ""
 
 
+def _tags(member: _Member) -> set[str]:
+    return {image.laterality for _, images in member.stacks for image in images} - {""}
+
+
 def _placed(member: _Member) -> Placed:
-    tags = {image.laterality for _, images in member.stacks for image in images} - {""}
-    placed = Placed(member.stacks[0][0], frozenset(tags), member.series[0].centre if member.series else None)
+    placed = Placed(member.stacks[0][0], frozenset(_tags(member)), member.series[0].centre if member.series else None)
     # One tag cannot be true of both stacks of a series of both knees: there the place tells.
-    return replace(placed, tags=frozenset()) if member.group.by_place and placed.tag != placed.by_centre else placed
+    one_wrong = member.group.by_place and placed.tag and placed.tag != placed.by_centre
+    return replace(placed, tags=frozenset()) if one_wrong else placed
+
+
+def _by_place(member: _Member, side: Side) -> Side:
+    """The side of a series with a flag, where its tag had to give way to its place."""
+    tags = _tags(member)
+    if not member.group.by_place or len(tags) != 1 or side.side in {"", *tags}:
+        return side
+    flag = (
+        f"Series {member.stacks[0][0]} is one of two knees under one SeriesInstanceUID; it is tagged "
+        f"{SIDES[min(tags)]}, and was taken as the {SIDES[side.side]} knee by its place; check which knee this is."
+    )
+    return replace(side, sure=False, flags=(*side.flags, flag))
 
 
 def _with_side(member: _Member, side: Side) -> _Member:
