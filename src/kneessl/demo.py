@@ -22,7 +22,7 @@ STARTS = {
 """Folder of each model, and what it is."""
 PER_LABEL = 8
 """Training exams for each label: pre-training sees them all."""
-EVALUATED = 3 / 7
+EVALUATED = 0.4
 """Share of the exams."""
 
 
@@ -35,7 +35,7 @@ def demo(out: Path = Path("runs/demo"), exams: int = 560, seed: int = 0) -> None
 
     Args:
         out: Folder for everything; a demo that stands there already is replaced.
-        exams: Synthetic exams to make: four in seven to train on, an eighth of those with a label, and the rest to
+        exams: Synthetic exams to make: three in five to train on, an eighth of those with a label, and the rest to
             evaluate on.
         seed: Of the phantom and of all training.
     """
