@@ -98,7 +98,7 @@ SINGLE: tuple[Pool, ...] = ("none",)
 
 METHODS: dict[str, MethodSpec] = {
     "byolmed2d": MethodSpec(BYOL, pools=("max", "mean", "none")),
-    "byol_vc": MethodSpec(BYOLVC, pools=("max", "mean", "none")),
+    "byol_vc": MethodSpec(BYOLVC),
     "byol": MethodSpec(BYOL),
     "simclr": MethodSpec(SimCLR),
     "moco_v1": MethodSpec(MoCo, defaults={"temperature": 0.07, "mlp": False}),

@@ -15,10 +15,11 @@ class BYOLVC(BYOL):
         loss = L(p1, z2) + L(p2, z1) + variance * (v(y1) + v(y2)) / 2 + covariance * (c(y1) + c(y2))
 
     v is the mean shortfall of the standard deviations of the projections' features from 1, c the sum of their squared
-    covariances, divided by `dim`; both over the clips of all processes. BYOL's batch norm and moving target keep the
+    covariances, divided by `dim`; both over the samples of all processes. BYOL's batch norm and moving target keep the
     variance up but not the rank: at batches of 16 exams its projections fall into 4 to 6 of 256 dimensions, and what
-    they lose cannot be read off the encoder any more (docs/results.md). The combination is ours; each half is from its
-    paper.
+    they lose cannot be read off the encoder any more. Every slice is a sample of its own unless told otherwise: of the
+    maximum over slices much less can be read. The combination is ours, and so are the weights (docs/results.md); each
+    half is from its paper.
 
     Args:
         encoder: f.
@@ -36,7 +37,7 @@ class BYOLVC(BYOL):
         dim: int = 256,
         tau: float = 0.9,
         variance: float = 1.0,
-        covariance: float = 0.04,
+        covariance: float = 0.005,
     ) -> None:
         super().__init__(encoder, hidden, dim, tau)
         require_positive(variance=variance, covariance=covariance)
