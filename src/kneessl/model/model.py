@@ -13,7 +13,6 @@ from torch import Tensor
 from kneessl.classifier.classifier import Classifier, build_classifier
 from kneessl.errors import UserError
 from kneessl.evaluation.familiarity import Familiarity
-from kneessl.evaluation.stacking import planes_key
 from kneessl.exams.folder import PLANES, Plane
 from kneessl.model.locked import WEIGHTS, Decisions, digest_of, files_sha256, read_decisions, read_familiarity
 from kneessl.nets.encoder import each_slice
@@ -90,7 +89,8 @@ def load_model(run: Path) -> Model:
 def _require_fit(run: Path, tasks: Sequence[str], planes: Sequence[Plane], decisions: Decisions | None) -> None:
     """Refuse a model whose tasks or planes are not those that its decisions were locked for."""
     locked = decisions.decisions if decisions else {}
-    if decisions and (list(locked) != list(tasks) or not all(planes_key(planes) in sets for sets in locked.values())):
+    locked_planes = {plane for sets in locked.values() for key in sets for plane in key.split("+")}
+    if locked and (list(locked) != list(tasks) or not locked_planes <= set(planes)):
         raise UserError(f"{run} is damaged: its tasks or planes are not those of decisions.json; fine-tune again")
 
 
