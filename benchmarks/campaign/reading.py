@@ -108,6 +108,8 @@ def slice_of(data: Dataset, index: int, stored: np.ndarray) -> Slice:
         return data.get(keyword)
 
     orientation = np.array(value("ImageOrientationPatient", "PlaneOrientationSequence"), float)
+    if orientation.shape != (6,):
+        raise ValueError("no orientation")
     position = value("ImagePositionPatient", "PlanePositionSequence")
     position = position_of(position)
     spacing = [float(v) for v in value("PixelSpacing", "PixelMeasuresSequence")]

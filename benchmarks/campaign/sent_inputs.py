@@ -288,7 +288,7 @@ def configs(rng: Random, work: Path) -> str:
             cli.COMMANDS[command].function.partition(":")[2],
         )
         if kind := getattr(settings, "settings", None):
-            kind(**{name: value for name, value in got.items() if name != "config"})
+            kind(**cli.given_values(settings, values))
 
     told = tell(door)
     if told.refusal:
