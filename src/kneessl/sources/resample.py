@@ -44,7 +44,7 @@ def pictures(voxels: np.ndarray, row_mm: float, column_mm: float) -> tuple[np.nd
         uint8 `(slices, 256, 256)`, and the distance in mm between its rows (and columns).
 
     Raises:
-        UserError: every pixel has the same value.
+        UserError: every pixel has the same value, or most slices would be of one grey.
     """
     low, high = window(voxels)
     _, rows, columns = voxels.shape
@@ -55,6 +55,12 @@ def pictures(voxels: np.ndarray, row_mm: float, column_mm: float) -> tuple[np.nd
     for index, image in enumerate(voxels):
         grey = np.nan_to_num(np.clip((image - low) / (high - low), 0, 1), nan=0.0).astype(np.float32)
         result[index] = np.rint(np.clip(down @ grey @ across, 0, 1) * 255)
+    flat = result.min(axis=(1, 2)) == result.max(axis=(1, 2))
+    if 2 * flat.sum() > len(result):
+        raise UserError(
+            "most of its slices would be of one grey, since other values lie too far from theirs for one window (is a "
+            "rescale slope or intercept wrong?); export it again"
+        )
     return result, pixel_mm
 
 
