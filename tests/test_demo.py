@@ -71,7 +71,7 @@ def test_the_last_words_say_what_the_interval_says(tmp_path, signal, verdict):
         writer = csv.writer(file)
         writer.writerow(["exam", "label", *scores])
         writer.writerows(zip(range(200), labels, *scores.values(), strict=True))
-    said = what_was_shown(tmp_path, 800).splitlines()
+    said = what_was_shown(tmp_path, 400).splitlines()
     assert said[0] == "ACL tears on 200 synthetic knees that no model has seen, 100 labels:"
     expected = compare_auc(labels, *scores.values())
     assert said[3] == (

@@ -20,7 +20,7 @@ STARTS = {
     "from-nothing": "the whole network trained from random weights",
 }
 """Folder of each model, and what it is."""
-PER_LABEL = 8
+PER_LABEL = 4
 """Training exams for each label: pre-training sees them all."""
 EVALUATED = 0.4
 """Share of the exams."""
@@ -35,7 +35,7 @@ def demo(out: Path = Path("runs/demo"), exams: int = 560, seed: int = 0) -> None
 
     Args:
         out: Folder for everything; a demo that stands there already is replaced.
-        exams: Synthetic exams to make: three in five to train on, an eighth of those with a label, and the rest to
+        exams: Synthetic exams to make: three in five to train on, a quarter of those with a label, and the rest to
             evaluate on.
         seed: Of the phantom and of all training.
     """
