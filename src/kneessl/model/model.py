@@ -82,8 +82,9 @@ def load_model(run: Path) -> Model:
     decisions = read_decisions(run)
     if not planes or len({model.tasks for model in planes.values()}) > 1 or decisions is None:
         raise UserError(f"{run} is damaged: it lacks planes or decisions.json, or its planes answer different tasks")
-    _require_fit(run, next(iter(planes.values())).tasks, list(planes), decisions)
-    return Model(run, planes, next(iter(planes.values())).tasks, decisions, decisions.sha256)
+    tasks = next(iter(planes.values())).tasks
+    _require_fit(run, tasks, list(planes), decisions)
+    return Model(run, planes, tasks, decisions, decisions.sha256)
 
 
 def _require_fit(run: Path, tasks: Sequence[str], planes: Sequence[Plane], decisions: Decisions | None) -> None:
