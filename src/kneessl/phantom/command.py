@@ -2,10 +2,6 @@
 
 import hashlib
 import math
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +16,7 @@ from kneessl.phantom.anatomy import Anatomy, draw_anatomy
 from kneessl.phantom.lesions import Lesion, draw_lesions
 from kneessl.phantom.scanner import FAT_SUPPRESSED_PD, Box, Pose, Scan, draw_pose, draw_scan, render
 from kneessl.progress import progress
+from kneessl.workers.executor import executor
 
 TASKS = ("abnormal", "acl", "meniscus")
 
@@ -63,8 +60,8 @@ def phantom(
     plans = plan_exams(exams, seed, valid_fraction, prevalences)
     with new_folder(Path(out)) as folder:
         written = partial(_write_exam, folder, planes)
-        with _mapper(min(workers, exams)) as mapped:
-            results = list(progress(mapped(written, plans), total=exams, title="phantom", unit="exam"))
+        with executor(min(workers, exams)) as pool:
+            results = list(progress(pool.map(written, plans), total=exams, title="phantom", unit="exam"))
         for split in ("train", "valid"):
             for task in TASKS:
                 labels = {plan.exam: int(plan.labels[task]) for plan in plans if plan.split == split}
@@ -176,19 +173,6 @@ def _write_exam(folder: Path, planes: tuple[Plane, ...], plan: Plan) -> tuple[li
             sides = (b.row_min, b.row_max, b.column_min, b.column_max)
             rows.append(LesionBox(plan.split, plan.exam, plane, b.slice, b.lesion.finding, b.lesion.kind, *sides))
     return lines, rows
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator:
-    """A `map` over so many processes; work that has not begun is dropped when the body fails or is interrupted."""
-    if workers == 1:
-        yield map
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool.map
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _check(
