@@ -19,7 +19,7 @@ import pydicom
 from PIL import Image
 
 from kneessl.exams.folder import PLANES, Plane
-from kneessl.phantom.command import Plan, draw_knee, scan_knee
+from kneessl.phantom.knee import Plan, draw_knee, scan_knee
 
 COLUMNS = 7
 ECHO_MS = 25.248

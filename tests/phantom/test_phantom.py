@@ -8,7 +8,8 @@ import pytest
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, ExamFolder
-from kneessl.phantom.command import TASKS, Plan, draw_knee, phantom, plan_exams, scan_knee
+from kneessl.phantom.command import phantom, plan_exams
+from kneessl.phantom.knee import TASKS, Plan, draw_knee, scan_knee
 from kneessl.phantom.lesions import ACL_KINDS, MENISCUS_KINDS, OTHER_KINDS, draw_lesions
 
 EXAMS = 6

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +11,15 @@ from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, Plane, Provenance, write_labels, write_provenance, write_series
 from kneessl.exams.lesions import LesionBox, write_lesions
 from kneessl.files import new_folder
-from kneessl.phantom.anatomy import Anatomy, draw_anatomy
-from kneessl.phantom.lesions import Lesion, draw_lesions
-from kneessl.phantom.scanner import FAT_SUPPRESSED_PD, Box, Pose, Scan, draw_pose, draw_scan, render
+from kneessl.phantom.dicom_archive import write_archive
+from kneessl.phantom.dicom_study import ArchiveSettings
+from kneessl.phantom.knee import TASKS, Plan, draw_knee, scan_knee
+from kneessl.phantom.scanner import FAT_SUPPRESSED_PD
 from kneessl.progress import progress
 from kneessl.workers.executor import executor
 
-TASKS = ("abnormal", "acl", "meniscus")
+LABELS = 2**31
+"""Spawn key of the labels; no exam has this number."""
 
 
 def phantom(
@@ -31,8 +32,13 @@ def phantom(
     meniscus: float = 0.371,
     planes: tuple[Plane, ...] = PLANES,
     workers: int = 2,
+    dicom: bool = False,
+    matrix: int | None = None,
+    slices: int | None = None,
+    knees: int | None = None,
+    damaged: float = 0.0,
 ) -> None:
-    """Write an exam folder of synthetic knees with labels, in three planes.
+    """Write an exam folder of synthetic knees with labels, in three planes; or the same as a scanner's DICOM archive.
 
     No patient's data goes into it: every knee is made of implicit shapes. Findings are dealt out so that each split has
     its share to the nearest exam; ACL and meniscal tears fall independently of each other among the abnormal exams. As
@@ -41,9 +47,15 @@ def phantom(
     labels. `lesions.csv` gives each lesion's box by plane and slice; its column `finding` says `abnormal` for what is
     no tear.
 
+    With `dicom` the folder has `dicom/` as an archive holds it: studies with several series a plane, localisers,
+    repeats and reformats, now and then both knees, by scanners of GE, Siemens and Philips, in classic and enhanced
+    files, compressed and not, of persons who do not exist; `labels.csv` by accession number; and `truth.csv`, which
+    says what import should make of it. Each study is drawn by itself, so that a larger archive of the same seed begins
+    with the smaller one.
+
     Args:
         out: Folder to make; it must not exist yet.
-        exams: Number of exams, train and valid together.
+        exams: Number of exams, train and valid together; of studies with `dicom`.
         seed: The same seed gives the same files; exam k of a seed has the same anatomy however many exams there are.
         valid_fraction: Share of the exams in the valid split, 0 to 1.
         abnormal: Share of the exams with any finding (MRNet's by default), 0 to 1.
@@ -51,12 +63,23 @@ def phantom(
         meniscus: Share of the exams with a meniscal tear, 0 to `abnormal`.
         planes: The planes to write, such as [sagittal]; each looks the same whichever others are written.
         workers: Number of processes; the files do not depend on it.
+        dicom: Write an archive of DICOM studies instead of an exam folder.
+        matrix: Rows and columns of the archive's pictures, even, 32 to 1024; without, as each scanner has them.
+        slices: At most so many slices a series of the archive, 5 or more: the middle ones.
+        knees: Draw only so many knees for the archive, which then take turns under other identities: much quicker.
+        damaged: Share of the archive's studies with one damaged series, 0 to 1.
 
     Raises:
         UserError: A number is out of range, or `out` holds something already.
     """
     prevalences = {"abnormal": abnormal, "acl": acl, "meniscus": meniscus}
-    _check(exams, seed, valid_fraction, prevalences, planes, workers)
+    _check(exams, seed, valid_fraction, prevalences, planes, workers, 1_000_000 if dicom else 10_000)
+    archive = ArchiveSettings(seed, (abnormal, acl, meniscus), tuple(planes), matrix, slices, knees, damaged)
+    if dicom:
+        write_archive(Path(out), archive, exams, workers)
+        return
+    if archive != ArchiveSettings(seed, (abnormal, acl, meniscus), tuple(planes)):
+        raise UserError("matrix, slices, knees and damaged shape a DICOM archive; add --dicom, or leave them out")
     plans = plan_exams(exams, seed, valid_fraction, prevalences)
     with new_folder(Path(out)) as folder:
         written = partial(_write_exam, folder, planes)
@@ -68,41 +91,6 @@ def phantom(
                 write_labels(folder, split, task, labels)
         write_provenance(folder, [line for lines, _ in results for line in lines])
         write_lesions(folder, [row for _, rows in results for row in rows])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one exam is to be, before anything of it is drawn."""
-
-    seed: int
-    number: int
-    split: str
-    labels: dict[str, bool]
-
-    @property
-    def exam(self) -> str:
-        """Its name, four digits as in MRNet."""
-        return f"{self.number:04d}"
-
-    def stream(self, *key: int) -> np.random.SeedSequence:
-        """The source of one kind of randomness, which no other kind can disturb."""
-        return np.random.SeedSequence(self.seed, spawn_key=(self.number, *key))
-
-
-ANATOMY, POSE, LESIONS, SCAN, PICTURE = range(5)
-LABELS = 2**31
-"""Spawn key of the labels; no exam has this number."""
-
-
-@dataclass(frozen=True)
-class PhantomKnee:
-    """One drawn exam: everything that its pictures follow from."""
-
-    anatomy: Anatomy
-    pose: Pose
-    scans: dict[Plane, Scan]
-    lesions: list[Lesion]
-    seeds: dict[Plane, np.random.SeedSequence]
 
 
 def plan_exams(exams: int, seed: int, valid_fraction: float, prevalences: dict[str, float]) -> list[Plan]:
@@ -121,23 +109,6 @@ def plan_exams(exams: int, seed: int, valid_fraction: float, prevalences: dict[s
         for i in range(count):
             plans.append(Plan(seed, first + i, split, {task: i in positive[task] for task in TASKS}))
     return plans
-
-
-def draw_knee(plan: Plan) -> PhantomKnee:
-    """Draw one exam; only its lesions depend on its labels."""
-    return PhantomKnee(
-        anatomy=draw_anatomy(np.random.default_rng(plan.stream(ANATOMY))),
-        pose=draw_pose(np.random.default_rng(plan.stream(POSE))),
-        scans={plane: draw_scan(np.random.default_rng(plan.stream(SCAN, i)), plane) for i, plane in enumerate(PLANES)},
-        lesions=draw_lesions(np.random.default_rng(plan.stream(LESIONS)), **plan.labels),
-        seeds={plane: plan.stream(PICTURE, i) for i, plane in enumerate(PLANES)},
-    )
-
-
-def scan_knee(knee: PhantomKnee, plane: Plane, with_lesions: bool = True) -> tuple[np.ndarray, list[Box]]:
-    """One series of a knee, uint8 `(slices, 256, 256)`, and the boxes of its lesions; or the same knee without them."""
-    lesions = knee.lesions if with_lesions else []
-    return render(knee.anatomy, knee.pose, knee.scans[plane], lesions, knee.seeds[plane])
 
 
 def _write_exam(folder: Path, planes: tuple[Plane, ...], plan: Plan) -> tuple[list[Provenance], list[LesionBox]]:
@@ -182,11 +153,10 @@ def _check(
     prevalences: dict[str, float],
     planes: tuple[Plane, ...],
     workers: int,
+    most: int,
 ) -> None:
-    if exams < 1:
-        raise UserError(f"exams is {exams}; ask for at least 1")
-    if exams > 10_000:
-        raise UserError(f"exams is {exams}; names have four digits, so ask for at most 10000")
+    if not 1 <= exams <= most:
+        raise UserError(f"exams is {exams}; ask for 1 to {most}, as many as there are names for")
     if seed < 0:
         raise UserError(f"seed is {seed}; a seed is 0 or more")
     if not planes or len(set(planes)) < len(planes):

@@ -1,5 +1,6 @@
 """The scanner: how a knee lies in it, how a series is acquired, and what the picture then looks like."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -143,10 +144,10 @@ def draw_pose(rng: np.random.Generator) -> Pose:
     )
 
 
-def draw_scan(rng: np.random.Generator, plane: Plane) -> Scan:
-    """Draw how a series is acquired."""
-    sequence = str(rng.choice(list(SEQUENCES)))
-    nominal = SEQUENCES[sequence]
+def draw_scan(rng: np.random.Generator, plane: Plane, sequences: Mapping[str, Contrast] = SEQUENCES) -> Scan:
+    """Draw how a series is acquired, by one of some sequences."""
+    sequence = str(rng.choice(list(sequences)))
+    nominal = sequences[sequence]
     factors = np.exp(rng.normal(0, 0.05, len(fields(Contrast))))
     tissue = Contrast(
         **{

@@ -83,6 +83,8 @@ class ImportedSeries:
     weighting: Weighting = "unknown"
     fat_suppressed: bool | None = None
     echo_ms: float | None = None
+    synthetic: bool = False
+    """Made, no patient's knee."""
 
 
 @dataclass(frozen=True, eq=False)

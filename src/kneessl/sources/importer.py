@@ -180,6 +180,7 @@ def _provenance(series: ImportedSeries, split: Split, exam: str, group: str, qua
         source_sha256=series.source_sha256,
         choice="; ".join((series.choice, *quality)),
         source=series.source,
+        synthetic=series.synthetic,
         weighting="" if series.weighting == "unknown" else series.weighting,
         fat_suppressed=series.fat_suppressed,
         echo_ms=None if series.echo_ms is None else round(series.echo_ms, 3),

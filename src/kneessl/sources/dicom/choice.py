@@ -53,8 +53,8 @@ def choose(families: Sequence[Family], wanted: Wanted) -> list[Choice]:
     """Rank the series of each plane of one knee, for its exam; or for as many exams as there are echoes.
 
     An original comes before a derived one; then one of the weighting that is wanted of the plane; then PD or T2 with
-    fat suppressed, which show fluid best, and T1 last; then the echo nearest the one wanted; then most slices; then a
-    hash.
+    fat suppressed, which show fluid best, and T1 last; then the echo nearest the one wanted; then most slices; then
+    the last by its number, since a series is repeated where the first try went wrong; then a hash.
     """
     exams: dict[int, Choice] = defaultdict(lambda: Choice({}, {}))
     for plane in PLANES:
@@ -88,6 +88,7 @@ def _criteria(family: Family, wanted: Wanted) -> list[tuple[Any, str]]:
         ),
         (_distance(series, wanted.echo_ms), f"echo nearest {wanted.echo_ms:g} ms"),
         (-len(series.images), "most slices"),
+        (-series.images[0].series_number, "the last by its number, as a repeat is"),
         (family.digest, "a hash, as nothing else tells them apart"),
     ]
 

@@ -49,6 +49,7 @@ def _part(series: DicomSeries) -> Callable[[], Iterator[ImportedSeries]]:
             weighting=series.contrast.weighting,
             fat_suppressed=series.contrast.fat_suppressed,
             echo_ms=series.images[0].echo_ms,
+            synthetic=series.images[0].synthetic,
         )
 
     return read

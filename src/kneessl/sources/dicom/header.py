@@ -42,7 +42,7 @@ _ATTRIBUTES = [
     *("EchoTime", "EffectiveEchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "AcquisitionContrast"),
     *("ScanningSequence", "SequenceVariant", "ScanOptions", "SequenceName", "PulseSequenceName", "EchoPulseSequence"),
     *("Spoiling", "InversionRecovery", "SpectrallySelectedSuppression", "SpectrallySelectedExcitation"),
-    *("SeriesDescription", "ProtocolName", "ComplexImageComponent"),
+    *("SeriesDescription", "ProtocolName", "ComplexImageComponent", "SeriesNumber", "SyntheticData"),
 ]
 _GE_COMPLEX = 0x0043102F
 """GE's private attribute: which component of the complex image this is."""

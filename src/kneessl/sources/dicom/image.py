@@ -77,6 +77,8 @@ class Image:
     series: str
     instance: str
     """SOPInstanceUID."""
+    series_number: int
+    """SeriesNumber, which grows with the time at which a series was made; 0 where it is blank or none."""
     sop_class: str
     """SOPClassUID; empty where it is blank or no UID."""
     image_type: tuple[str, ...]
@@ -98,6 +100,8 @@ class Image:
     intercept: float
     inverted: bool
     """MONOCHROME1: small values are bright."""
+    synthetic: bool
+    """SyntheticData: made, not measured."""
     acquisition: Acquisition
 
 
@@ -232,6 +236,7 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         study=_uid(header, "StudyInstanceUID"),
         series=_uid(header, "SeriesInstanceUID"),
         instance=_valid(header.text("SOPInstanceUID")),
+        series_number=int(header.first("SeriesNumber") or 0),
         sop_class=header.text("SOPClassUID") if _UID.fullmatch(header.text("SOPClassUID")) else "",
         image_type=image_type,
         laterality=_laterality(header),
@@ -247,6 +252,7 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         slope=1.0 if slope is None else slope,
         intercept=intercept or 0.0,
         inverted=_photometric(header) == "MONOCHROME1",
+        synthetic=header.text("SyntheticData").upper() == "YES",
         acquisition=acquisition(header),
     )
 
