@@ -24,9 +24,9 @@ from kneessl.sources.dicom.series import find_knees
 from kneessl.sources.importer import import_exams
 from kneessl.sources.notes import Notes
 
-STUDIES = 60
-SMALL = ArchiveSettings(5, (0.8, 0.3, 0.4), PLANES, matrix=64, slices=6, knees=1, damaged=0.1)
-FULL = replace(SMALL, matrix=256, slices=5, damaged=0.0)
+STUDIES = 30
+SMALL = ArchiveSettings(5, (0.8, 0.3, 0.4), PLANES, matrix=64, slices=5, knees=1, damaged=0.1)
+FULL = replace(SMALL, matrix=256, damaged=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_every_series_to_read_is_chosen_and_said_rightly(archive, knees, importe
     for knee in knees:
         for series in knee.series:
             uid = series.images[0].series
-            if uid not in truth:  # in the place of a damaged one
+            if uid not in truth or truth[uid]["damage"]:  # in the place of a damaged one, or itself cut short
                 continue
             known, line = truth.pop(uid), lines[series.prepared().source_sha256]
             assert (line.plane, line.weighting, line.echo_ms) == (
@@ -86,7 +86,7 @@ def test_every_series_to_read_is_chosen_and_said_rightly(archive, knees, importe
             assert line.row_mm * 256 == pytest.approx(float(known["pixel_mm"]) * 64, abs=2e-2)
             assert line.laterality == ("" if known["side_told_by"] == "nothing" else known["laterality"])
             assert line.synthetic
-            assert len(imported.series("train", line.plane, line.exam)) == int(known["slices"]) == 6
+            assert len(imported.series("train", line.plane, line.exam)) == int(known["slices"]) == 5
             assert groups.setdefault(known["patient_id"], line.patient_group) == line.patient_group
             planes[known["vendor"], known["enhanced"], known["transfer_syntax"]] += 1
     assert len(set(groups.values())) == len(groups)
@@ -144,11 +144,13 @@ def test_pictures_are_the_drawn_ones_for_every_scanner(tmp_path):
         (knee,) = study.knees
         for series in study.read_series(knee):
             volume = by_uid[series.uid].prepared().volume.astype(float)
-            drawn = rendered(series, knee)[:, : volume.shape[1]].astype(float)
             inside = volume.any(axis=(0, 2))  # rows that an oblong picture has
-            a, b = volume[:, inside].ravel(), drawn[:, inside].ravel()
-            assert np.corrcoef(a, b)[0, 1] > 0.995
-            assert len(volume) == len(drawn)
+            drawn = rendered(series, knee)[:, inside].astype(float)
+            low, high = np.percentile(drawn, (0.5, 99.5))
+            expected = np.clip((drawn - low) / (high - low), 0, 1) * 255
+            assert inside.sum() in {224, 256}
+            assert np.corrcoef(volume[:, inside].ravel(), expected.ravel())[0, 1] > 0.995
+            assert np.abs(volume[:, inside] - expected).mean() < 3
 
 
 def fits(study: Study, scanner) -> bool:
@@ -191,11 +193,11 @@ def test_each_block_of_studies_has_every_scanner_with_every_encoding():
 
 def test_persons_return_and_their_later_studies_are_later():
     visits = {}
-    for number in range(300):
+    for number in range(200):
         study = Study(SMALL, number)
         visits.setdefault(study.person.patient_id, []).append(study)
     returned = [studies for studies in visits.values() if len(studies) > 1]
-    assert 10 < len(returned) < 60
+    assert 8 < len(returned) < 40
     for first, second, *_ in returned:
         assert first.person == second.person
         assert first.date < second.date

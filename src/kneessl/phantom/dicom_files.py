@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from io import BytesIO
 
 import gdcm
 import numpy as np
@@ -97,7 +96,7 @@ class FileEncoder:
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = self._class, own.SOPInstanceUID
         meta.TransferSyntaxUID, meta.ImplementationClassUID = self._syntax, _WRITER
         meta.ImplementationVersionName = "KNEESSL_PHANTOM"
-        head = BytesIO()
+        head = DicomBytesIO()
         write_file_meta_info(head, meta)
         if self._syntax.is_encapsulated:
             own.add_new("PixelData", "OB", encapsulate([self._compressed(frame) for frame in frames]))
