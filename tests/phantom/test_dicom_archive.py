@@ -232,7 +232,7 @@ def test_resampling_keeps_a_wave_and_its_place(matrix):
         ({"slices": 4}, "slices is 4; a series has 5 or more"),
         ({"knees": 0}, "knees is 0"),
         ({"damaged": 1.5}, "damaged is 1.5"),
-        ({"exams": 2_000_000}, "exams is 2000000; ask for 1 to 1000000"),
+        ({"exams": 2_000_000}, "exams is 2000000; names have six digits, so ask for at most 1000000"),
     ],
 )
 def test_wrong_settings_are_refused(tmp_path, asked, what):

@@ -73,7 +73,7 @@ def phantom(
         UserError: A number is out of range, or `out` holds something already.
     """
     prevalences = {"abnormal": abnormal, "acl": acl, "meniscus": meniscus}
-    _check(exams, seed, valid_fraction, prevalences, planes, workers, 1_000_000 if dicom else 10_000)
+    _check(exams, seed, valid_fraction, prevalences, planes, workers, digits=6 if dicom else 4)
     archive = ArchiveSettings(seed, (abnormal, acl, meniscus), tuple(planes), matrix, slices, knees, damaged)
     if dicom:
         write_archive(Path(out), archive, exams, workers)
@@ -153,10 +153,13 @@ def _check(
     prevalences: dict[str, float],
     planes: tuple[Plane, ...],
     workers: int,
-    most: int,
+    digits: int,
 ) -> None:
-    if not 1 <= exams <= most:
-        raise UserError(f"exams is {exams}; ask for 1 to {most}, as many as there are names for")
+    if exams < 1:
+        raise UserError(f"exams is {exams}; ask for at least 1")
+    if exams > 10**digits:
+        number = {4: "four", 6: "six"}[digits]
+        raise UserError(f"exams is {exams}; names have {number} digits, so ask for at most {10**digits}")
     if seed < 0:
         raise UserError(f"seed is {seed}; a seed is 0 or more")
     if not planes or len(set(planes)) < len(planes):
