@@ -74,6 +74,12 @@ COMMANDS = {
         "AUC, accuracy and a report on exams kept apart",
         "kneessl evaluate runs/acl knees",
     ),
+    "plan": Command(
+        "kneessl.evaluate.plan:plan",
+        (),
+        "how many exams a test set needs, before one is collected",
+        "kneessl plan --auc .90 --against .85 --prevalence .2 --width .05 --power .8",
+    ),
     "predict": Command(
         "kneessl.reader.command:predict",
         ("model", "study"),

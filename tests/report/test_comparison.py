@@ -11,6 +11,7 @@ from kneessl.evaluation import ComparedArm, compare_arms, ranked
 from kneessl.report.comparison_page import write_comparison_page
 from kneessl.report.comparison_table import terminal_table, write_comparison_csv
 from kneessl.report.page import PageHead
+from kneessl.report.wording import p_false_text
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{1}$\" 膝 _"
 N = 50
@@ -92,8 +93,8 @@ def test_terminal_table_sorts_and_flags():
     rows = compare_arms(arms)
     lines = terminal_table(rows).splitlines()
     assert lines[1].split() == [
-        *("method", "AUC", "(95", "%)", "seeds", "acc.", "diff.", "p"),
-        *("AUC", "(95", "%)", "diff.", "p", "published"),
+        *("method", "AUC", "(95", "%)", "seeds", "acc.", "diff.", "p", "P(F)"),
+        *("AUC", "(95", "%)", "diff.", "p", "P(F)", "published"),
     ]
     names = [line[2:].split()[0] for line in lines[2:] if line[2:3].strip() and line[:2].strip() in ("", "!")]
     assert names[:5] == ["byolmed2d", "mrnet", "byol", "simsiam", "mae"]
@@ -148,7 +149,9 @@ def test_csv_holds_the_numbers(tmp_path):
         assert float(line[f"{what}_difference_high"]) == auc.difference.high
         assert float(line[f"{what}_p"]) == auc.difference.p
         assert float(line[f"{what}_p_holm"]) == auc.p_holm
+        assert float(line[f"{what}_p_false"]) == auc.difference.p_false == auc.difference.p / 2
     assert float(line["fine_tuned_accuracy"]) == byol.accuracy.value
+    assert float(line["fine_tuned_accuracy_p_false"]) == byol.accuracy_p_false
     assert lines[0]["fine_tuned_auc"] == lines[3]["fine_tuned_p"] == lines[4]["frozen_auc"] == ""
     assert (lines[3]["published_elsewhere_auc"], lines[2]["published_elsewhere_auc"]) == ("0.801", "")
 
@@ -191,6 +194,7 @@ def test_the_table_says_what_the_rows_say(write):
         expected += [f"seeds {min(auc.by_seed):.3f}–{max(auc.by_seed):.3f}"]
         expected += [f"−{-auc.difference.difference:.3f}"]
         expected += [f"adjusted p {auc.p_holm:.3f}" if auc.p_holm >= 0.001 else "adjusted p &lt; 0.001"]
+        expected += [f"P(false) {p_false_text(auc.difference.p_false)}".replace("<", "&lt;")]
     expected += [f"{100 * byol.accuracy.value:.1f} %", f"{100 * byol.accuracy.low:.1f} to"]
     assert [item for item in expected if item not in text] == []
     assert lines["byolmed2d"].count(">reference<") == 2

@@ -97,6 +97,7 @@ def test_csv_holds_the_numbers(tmp_path):
         if point.arm != "random":
             assert float(line["difference"]) == point.auc.difference.difference
             assert float(line["p_holm"]) == point.auc.p_holm
+            assert float(line["p_false"]) == point.auc.difference.p_false
             for name in ("labels", "low", "high", "ratio"):
                 assert float(line[f"needed_{name}"]) == getattr(point.needed, name)
     assert lines[2]["seeds"] == "2"

@@ -53,6 +53,11 @@ class AucDifference:
     standard_error: float
     level: float = LEVEL
 
+    @property
+    def p_false(self) -> float:
+        """Posterior probability that the model that is better here is not, by a flat prior; see `claims`."""
+        return self.p / 2
+
 
 Scale = Literal["linear", "logit"]
 
@@ -76,7 +81,7 @@ def auc_interval(labels: ArrayLike, scores: ArrayLike, scale: Scale = "linear") 
         UserError: the arguments are not as described above.
     """
     positive = checked_labels(labels)
-    components = _Components.of(positive, _checked_trainings(scores, positive))
+    components = _Components.of(positive, checked_trainings(scores, positive))
     auc, error = components.mean(), components.standard_error()
     low, high = max(auc - QUANTILE * error, 0.0), min(auc + QUANTILE * error, 1.0)
     if scale == "logit":
@@ -100,8 +105,8 @@ def compare_auc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> 
         UserError: the arguments are not as described above.
     """
     positive = checked_labels(labels)
-    a = _Components.of(positive, _checked_trainings(scores_a, positive))
-    b = _Components.of(positive, _checked_trainings(scores_b, positive))
+    a = _Components.of(positive, checked_trainings(scores_a, positive))
+    b = _Components.of(positive, checked_trainings(scores_b, positive))
     components = a.minus(b)
     difference, error = components.mean(), components.standard_error()
     if error > 0:
@@ -131,7 +136,7 @@ def mean_roc(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64],
         UserError: the arguments are not as described above.
     """
     positive = checked_labels(labels)
-    ranks = scipy.stats.rankdata(_checked_trainings(scores, positive), axis=1)
+    ranks = scipy.stats.rankdata(checked_trainings(scores, positive), axis=1)
     negatives = int((~positive).sum())
     from sklearn.metrics import roc_curve  # its import takes a third of a second
 
@@ -221,11 +226,15 @@ def checked_scores(scores: ArrayLike, labels: NDArray[np.bool_]) -> NDArray[np.f
     Raises:
         UserError: not one-dimensional numbers, NaN among them, or not one score for each label.
     """
-    return _checked_trainings(_one_dimensional(as_numbers(scores, "scores"), "scores"), labels)[0]
+    return checked_trainings(_one_dimensional(as_numbers(scores, "scores"), "scores"), labels)[0]
 
 
-def _checked_trainings(scores: ArrayLike, labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return scores, (n,) or (trainings, n), as (trainings, n) float64."""
+def checked_trainings(scores: ArrayLike, labels: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return scores, (n,) or (trainings, n), as (trainings, n) float64.
+
+    Raises:
+        UserError: of another shape, none at all, NaN among them, or not one score for each label.
+    """
     values = as_numbers(scores, "scores")
     if values.ndim not in (1, 2):
         raise UserError(

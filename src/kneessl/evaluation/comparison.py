@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import QUANTILE, AucDifference, AucInterval, auc_interval, compare_auc
-from kneessl.evaluation.metrics import THRESHOLD
+from kneessl.evaluation.auc import AucDifference, AucInterval, auc_interval, compare_auc
+from kneessl.evaluation.claims import false_accuracy_claim
+from kneessl.evaluation.metrics import THRESHOLD, wilson
 
 Kind = Literal["self-supervised", "supervised", "no training"]
 Key = TypeVar("Key")
@@ -117,6 +118,9 @@ class ComparisonRow:
     fine_tuned: MeanAuc | None
     accuracy: MeanAccuracy | None
     """After fine-tuning, at the threshold of 0.5."""
+    accuracy_p_false: float | None
+    """How probable it is that the ranking of this accuracy and the reference arm's is false (see `claims`); None for
+    the reference itself, and where either has no scores."""
     frozen: MeanAuc | None
     parameters: int | None
     seconds: tuple[float, ...]
@@ -197,7 +201,7 @@ def mean_accuracy(labels: ArrayLike, probabilities: ArrayLike) -> MeanAccuracy:
     effective = float(exams)
     if 0 < share < 1:
         effective = exams * min(share * (1 - share) / variance, seeds) if variance > 0 else float(exams * seeds)
-    low, high = _wilson(share, effective)
+    low, high = wilson(share, effective)
     return MeanAccuracy(share, low, high, tuple(float(value) for value in right.mean(axis=1)))
 
 
@@ -222,9 +226,15 @@ def compare_arms(arms: Sequence[ComparedArm], reference: str = "byolmed2d") -> l
         raise ValueError(f"arms must differ in name, but they are called {', '.join(names)}")
     aligned = _aligned([arm for arm in arms if arm.scored])
     labels = aligned[0].labels if aligned else np.empty(0, np.int64)
-    fine_tuned = _readout(labels, {a.name: a.fine_tuned for a in aligned if a.fine_tuned is not None}, reference)
+    tuned = {a.name: a.fine_tuned for a in aligned if a.fine_tuned is not None}
+    fine_tuned = _readout(labels, tuned, reference)
     frozen = _readout(labels, {a.name: a.frozen for a in aligned if a.frozen is not None}, reference)
-    accuracy = {a.name: mean_accuracy(labels, a.fine_tuned) for a in aligned if a.fine_tuned is not None}
+    accuracy = {name: mean_accuracy(labels, scores) for name, scores in tuned.items()}
+    claims = {
+        name: false_accuracy_claim(labels, scores, tuned[reference])
+        for name, scores in tuned.items()
+        if reference in tuned and name != reference
+    }
     return [
         ComparisonRow(
             name=arm.name,
@@ -235,6 +245,7 @@ def compare_arms(arms: Sequence[ComparedArm], reference: str = "byolmed2d") -> l
             seeds=arm.seeds,
             fine_tuned=fine_tuned.get(arm.name),
             accuracy=accuracy.get(arm.name),
+            accuracy_p_false=claims.get(arm.name),
             frozen=frozen.get(arm.name),
             parameters=arm.parameters,
             seconds=tuple(arm.seconds),
@@ -326,11 +337,3 @@ def mean_aucs(
         )
         for key, rows in scores.items()
     }
-
-
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's interval of a proportion among n exams, where n need not be whole."""
-    z = QUANTILE
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
-    return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from kneessl.errors import UserError
-from kneessl.evaluation.auc import LEVEL, AucInterval, auc_interval, checked_labels, checked_scores
+from kneessl.evaluation.auc import LEVEL, QUANTILE, AucInterval, auc_interval, checked_labels, checked_scores
 
 THRESHOLD = 0.5
 """The decision threshold, fixed before any test set is read: a probability at or above it is positive."""
@@ -100,3 +100,11 @@ def summarise(labels: ArrayLike, scores: ArrayLike, threshold: float = THRESHOLD
         brier=float(np.mean((probability - positive) ** 2)),
         majority_accuracy=max(tp + fn, tn + fp) / n,
     )
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share in [0, 1] among n exams, where neither n nor their count need be whole."""
+    z = QUANTILE
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
+    return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -11,6 +11,7 @@ from kneessl.evaluation import THRESHOLD, AucDifference, Summary, compare_auc, s
 from kneessl.evaluation.abstention import RiskCoverage, risk_coverage
 from kneessl.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_interval, roc_area
 from kneessl.evaluation.calibration import Calibration, calibration, reliability
+from kneessl.evaluation.claims import false_accuracy_claim
 from kneessl.evaluation.decisions import StateTable, net_benefit
 from kneessl.evaluation.precision import AuprcInterval, auprc_interval
 from kneessl.report import clinical_figures, wording
@@ -77,6 +78,8 @@ class Result:
     summary: Summary
     difference: AucDifference | None
     """To the index model; None for the index model itself."""
+    accuracy_p_false: float | None
+    """How probable it is that the ranking of its accuracy and the index model's is false; None for the index model."""
     clustered_difference: tuple[str, ...]
     """The same over resampled patients, in words; empty where every patient has one exam."""
     scores: Picture
@@ -211,6 +214,7 @@ def _result(finding: EvaluatedFinding, arm: Arm, index: int, repeated: bool) -> 
         key=key(arm.name, index),
         summary=summary,
         difference=compare_auc(labels, arm.probabilities, first) if index else None,
+        accuracy_p_false=false_accuracy_claim(labels, scores, first) if index else None,
         scores=clinical_figures.scores_by_class(labels, arm.probabilities, thresholds_of(arm), arm.name),
         splits=rows,
         states=states_of(arm, labels),

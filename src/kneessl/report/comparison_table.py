@@ -45,6 +45,7 @@ def terminal_table(rows: Sequence[ComparisonRow]) -> str:
             "AUC: mean over seeds with DeLong's 95 % interval over exams; acc.: accuracy at the threshold of 0.5; "
             f"diff.: AUC less that of {reference}; p: paired DeLong, adjusted by Holm's method"
         )
+        notes.append(f"P(F): {wording.FALSE_COLUMN}")
     if not all(row.sound for row in rows):
         notes.append("!: collapsed or failed; do not read its figures as the method's")
     if _PUBLISHED in columns:
@@ -76,6 +77,7 @@ def _csv_row(row: ComparisonRow) -> dict[str, object]:
         "flags": "; ".join(wording.flag_texts(row, reasons=True)),
         **_auc_cells("fine_tuned", row.fine_tuned),
         **_accuracy_cells(row.accuracy),
+        "fine_tuned_accuracy_p_false": row.accuracy_p_false,
         **_auc_cells("frozen", row.frozen),
         "parameters": row.parameters,
         "seconds_by_seed": joined(row.seconds),
@@ -100,6 +102,7 @@ def _auc_cells(readout: str, auc: MeanAuc | None) -> dict[str, object]:
         f"{readout}_difference_high": difference and difference.high,
         f"{readout}_p": difference and difference.p,
         f"{readout}_p_holm": auc.p_holm if auc else None,
+        f"{readout}_p_false": difference and difference.p_false,
     }
 
 
@@ -130,6 +133,10 @@ def _p(auc: MeanAuc | None) -> str:
     return wording.p_text(auc.p_holm) if auc and auc.p_holm is not None else ""
 
 
+def _p_false(auc: MeanAuc | None) -> str:
+    return wording.p_false_text(auc.difference.p_false) if auc and auc.difference else ""
+
+
 _PUBLISHED = _Column("", "published", lambda row: f"{row.published[0]:.3f}" if row.published else "")
 _COLUMNS = (
     _Column("fine-tuned", "AUC (95 %)", lambda row: _auc(row.fine_tuned)),
@@ -137,9 +144,11 @@ _COLUMNS = (
     _Column("fine-tuned", "acc.", lambda row: wording.percent_text(row.accuracy.value) if row.accuracy else ""),
     _Column("fine-tuned", "diff.", lambda row: _difference(row, row.fine_tuned)),
     _Column("fine-tuned", "p", lambda row: _p(row.fine_tuned)),
+    _Column("fine-tuned", "P(F)", lambda row: _p_false(row.fine_tuned)),
     _Column("frozen, linear probe", "AUC (95 %)", lambda row: _auc(row.frozen)),
     _Column("frozen, linear probe", "diff.", lambda row: _difference(row, row.frozen)),
     _Column("frozen, linear probe", "p", lambda row: _p(row.frozen)),
+    _Column("frozen, linear probe", "P(F)", lambda row: _p_false(row.frozen)),
     _PUBLISHED,
 )
 

@@ -33,11 +33,12 @@ def label_curve_table(points: Sequence[CurvePoint], reference: str) -> str:
         points: Of `kneessl.evaluation.labels_needed.label_curve`.
         reference: The arm that the others are compared with.
     """
-    head = ["labels", "start", "AUC (95 %)", "seeds", "diff.", "p", f"{reference} needs (95 %)", "ratio"]
+    head = ["labels", "start", "AUC (95 %)", "seeds", "diff.", "p", "P(F)", f"{reference} needs (95 %)", "ratio"]
     rows = [head, *(_cells(point, reference) for point in by_labels(points))]
     note = (
         "AUC: mean over seeds with DeLong's 95 % interval over exams; diff.: AUC less that of "
         f"{reference} with as many labels; p: paired DeLong, adjusted by Holm's method for the whole table; "
+        f"P(F): {wording.FALSE_COLUMN}; "
         f"{reference} needs: labels with which {reference} reaches the same AUC, interval by bootstrap over exams and "
         "seeds, < and > where that lies outside the labels tried; ratio: these to the labels used"
     )
@@ -52,7 +53,7 @@ def by_labels(points: Sequence[CurvePoint]) -> list[CurvePoint]:
 def _cells(point: CurvePoint, reference: str) -> list[str]:
     auc = point.auc
     if auc is None:
-        return [f"{point.labels:,}", point.arm, "failed", "", "", "", "", ""]
+        return [f"{point.labels:,}", point.arm, "failed", "", "", "", "", "", ""]
     seeds = f"{min(auc.by_seed):.2f}–{max(auc.by_seed):.2f}" if len(auc.by_seed) > 1 else ""
     difference = "ref." if point.arm == reference else ""
     if auc.difference is not None:
@@ -65,6 +66,7 @@ def _cells(point: CurvePoint, reference: str) -> list[str]:
         seeds,
         difference,
         "" if auc.p_holm is None else wording.p_text(auc.p_holm),
+        "" if auc.difference is None else wording.p_false_text(auc.difference.p_false),
         f"{number} ({interval})" if number else "",
         ratio,
     ]
@@ -103,6 +105,7 @@ def _csv_row(point: CurvePoint, labelled: int) -> dict[str, object]:
         "difference_high": difference and difference.high,
         "p": difference and difference.p,
         "p_holm": auc and auc.p_holm,
+        "p_false": difference and difference.p_false,
         "needed_labels": needed and needed.labels,
         "needed_low": needed and needed.low,
         "needed_high": needed and needed.high,

@@ -36,10 +36,12 @@ def _environment() -> Environment:
         "note": wording.column_note,
         "number": wording.number_text,
         "p": wording.p_text,
+        "p_false": wording.p_false_text,
         "percent": wording.percent_text,
         "probability": wording.probability_text,
         "proportion": wording.proportion_text,
         "sentence": wording.sentence_text,
         "value": wording.value_text,
     }
+    environment.globals["false_claims"] = wording.FALSE_CLAIMS
     return environment

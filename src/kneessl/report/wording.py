@@ -11,6 +11,22 @@ _FEW_EXAMS = 0.03
 _SIGNIFICANT = 0.05
 """An adjusted p below this is called a difference."""
 
+FALSE_CLAIMS = (
+    "P(false) is the posterior probability that the ranking seen here is false: that the model with the higher figure "
+    "is not the better one. “Claims Reloaded” (Christodoulou et al. 2025) calls it high above 5 %. For accuracy it is "
+    "their definition, with a uniform prior over which of the two models is right on an exam, and these counted. For "
+    "the AUC it is our reading of the same idea: a flat prior and DeLong's normal error, which makes it half of the "
+    "two-sided p, unadjusted. Both take exams as independent and one claim at a time: a claim picked as the best of "
+    "many is more often false than this says."
+)
+"""What stands below every table with such a probability."""
+
+FALSE_COLUMN = (
+    "how probable it is that the ranking of the two AUCs is false (flat prior, DeLong's error: half of the unadjusted "
+    "p); above 5 % is high (Claims Reloaded, 2025)"
+)
+"""The same in short, for a terminal."""
+
 COLUMN_NOTES: Mapping[str, str] = {
     "loss": "what training makes small",
     "lr": "learning rate",
@@ -76,6 +92,11 @@ def ratio_text(ratio: float) -> str:
 def p_text(p: float) -> str:
     """Return a p value with three decimals, or `< 0.001`."""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def p_false_text(probability: float) -> str:
+    """Return the probability that a claim is false, in per cent, none of them called 0: `"12 %"`, `"<1 %"`."""
+    return "<1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
 
 
 def precision_text(exams: int, positives: int, aucs: Sequence[AucInterval]) -> str:
