@@ -10,6 +10,8 @@ from kneessl.model.model import PlaneModel
 from kneessl.model.predict import series_logits
 from kneessl.nets.alexnet import AlexNet
 from kneessl.nets.encoder import SliceEncoder
+from kneessl.nets.fine_maps import dilated
+from kneessl.nets.resnet import ResNet18
 from kneessl.nets.sslm import SSLMEncoder
 from kneessl.views.preprocess import Preprocessing
 
@@ -37,6 +39,9 @@ def test_an_explanation_belongs_to_the_prediction(head, series):
         assert found.logit == pytest.approx(logits[k], abs=1e-5)
         assert (found.maps.shape, found.maps.dtype) == ((9, 2, 2), np.float32)
         assert found.exact == (head not in {"transformer", "conv_lstm"})
+        assert found.fine.shape == (9, 8, 8)
+        if head in {"max", "mean"}:  # the others weigh a place by all the others, of which there are more
+            assert np.allclose(found.fine[:, ::4, ::4], found.maps, atol=1e-4 * np.abs(found.maps).max())
         kept = model.preprocessing.middle(9)
         assert np.abs(found.maps[: kept.start]).max() == np.abs(found.maps[kept.stop :]).max() == 0
         assert np.abs(found.maps[kept]).max() > 0
@@ -87,10 +92,15 @@ def test_grad_cam_works_where_gradients_are_off():
     assert not cam.requires_grad
 
 
+def level(maps):
+    """An explanation whose maps are fine enough as they are."""
+    return Explanation(0.0, maps, True, maps)
+
+
 def hot(model, row, column, cells=7):
     maps = np.zeros((3, cells, cells), np.float32)
     maps[1, row, column] = 2
-    return heat(Explanation(0.0, maps, True), model)
+    return heat(level(maps), model)
 
 
 @pytest.mark.parametrize(("field", "first", "count"), [(1.0, 0, 256), (0.45, 70, 115)])
@@ -116,7 +126,7 @@ def test_one_hot_cell_lands_on_its_pixels(field, first, count, row, column):
 @pytest.mark.parametrize(("field", "first", "count"), [(1.0, 0, 256), (0.45, 70, 115)])
 def test_a_level_map_fills_the_field_and_nothing_else(field, first, count):
     model = made("max", size=224, field=field)
-    found = heat(Explanation(0.0, np.full((2, 7, 7), 3, np.float32), True), model)
+    found = heat(level(np.full((2, 7, 7), 3, np.float32)), model)
     inside = np.zeros((256, 256), bool)
     inside[first : first + count, first : first + count] = True
     assert np.allclose(found[:, inside], 3)
@@ -126,9 +136,7 @@ def test_a_level_map_fills_the_field_and_nothing_else(field, first, count):
 
 def test_heat_at_another_side_is_the_same_picture():
     model = made("max", size=224, field=0.5)
-    large, small = (
-        heat(Explanation(0.0, np.eye(7, dtype=np.float32)[None], True), model, side)[0] for side in (256, 64)
-    )
+    large, small = (heat(level(np.eye(7, dtype=np.float32)[None]), model, side)[0] for side in (256, 64))
     assert np.abs(large.reshape(64, 4, 64, 4).mean((1, 3)) - small).max() < 0.15
 
 
@@ -162,7 +170,53 @@ def test_a_bright_spot_is_found_where_it_is():
         spot = dark.copy()
         spot[1, row - 4 : row + 5, column - 4 : column + 5] = 255
         changes = [explain(model, spot, task).maps - explain(model, dark, task).maps for task in TASKS]
-        seen = heat(Explanation(0.0, np.square(changes).sum(0), True), model)
+        seen = heat(level(np.square(changes).sum(0)), model)
         assert seen[0].max() == 0
         centre = [(seen[1].sum(1 - axis) * np.arange(256)).sum() / seen[1].sum() for axis in (0, 1)]
         assert np.abs(np.subtract(centre, (row, column))).max() <= cell_size(model) / 2
+
+
+@pytest.mark.parametrize("side", [96, 128])
+def test_a_fine_map_points_where_a_coarse_one_cannot(side):
+    """What a spot changes in the evidence is strongest near the spot, at random weights too."""
+    model = made("mean", size=side)
+    dark = np.full((1, 256, 256), 60, np.uint8)
+    without = [explain(model, dark, task) for task in TASKS]
+    miss = []
+    for row, column in ((128, 128), (90, 150), (160, 110), (70, 80), (180, 190)):
+        spot = dark.copy()
+        spot[0, row - 4 : row + 5, column - 4 : column + 5] = 255
+        pairs = [(explain(model, spot, task), before) for task, before in zip(TASKS, without, strict=True)]
+        fine = level(sum(np.square(after.fine - before.fine) for after, before in pairs))
+        coarse = sum(np.square(after.maps - before.maps) for after, before in pairs)
+        peaks = (
+            np.argwhere(heat(fine, model)[0] == heat(fine, model)[0].max())[0],
+            np.argwhere(coarse[0] == coarse.max())[0] * cell_size(model),
+        )
+        miss.append([np.abs(peak - (row, column)).max() for peak in peaks])
+    fine, coarse = np.mean(miss, axis=0)
+    assert fine < coarse / 2
+
+
+@pytest.mark.parametrize(("side", "times"), [(64, 4), (96, 4), (112, 2), (192, 2), (224, 1), (256, 1)])
+def test_a_map_is_made_fine_enough_to_point_and_no_finer(side, times):
+    assert made("max", size=side).finer == times
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("side", [64, 80, 96])
+def test_a_dilated_network_gives_the_strided_ones_maps_at_its_cells(stages, side):
+    torch.manual_seed(0)
+    trunk = ResNet18().eval()
+    for norm in (m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.5, 1.5)
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    slices = torch.randn(2, 1, side, side)
+    with torch.no_grad():
+        coarse, fine = trunk(slices), dilated(trunk, stages)(slices)
+    step = 2**stages
+    torch.testing.assert_close(fine[..., ::step, ::step], coarse, rtol=1e-4, atol=1e-4)
+    assert fine.shape[-1] == -(-side // (32 // step))
+    assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
+    assert trunk.layer4[0].conv1.stride == (2, 2)

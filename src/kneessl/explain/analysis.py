@@ -23,11 +23,11 @@ class SeriesAnalysis:
 
 
 def analyse_series(model: PlaneModel, series: np.ndarray) -> SeriesAnalysis:
-    """Analyse one series, uint8 `(slices, 256, 256)`, in one pass through the encoder.
+    """Analyse one series, uint8 `(slices, 256, 256)`, in one pass through the encoder, and one for a finer map.
 
     Where the model averages over test-time shifts, there is one pass more for each of them, for the logits alone. A
     head that does not attribute its logits exactly takes one backward pass a task, through the head and no further.
     """
     one = forward_pass(model, series)
-    explained = explanations(model, one.maps, one.where, len(series), model.tasks)
+    explained = explanations(model, one.clip, one.maps, one.where, len(series), model.tasks)
     return SeriesAnalysis(one.logits, explained, one.features)

@@ -26,6 +26,8 @@ class Explanation:
     """float32 `(slices, h, w)`, zero on slices that the model does not look at."""
     exact: bool
     """Whether the maps sum to the logit less the head's bias; otherwise they are Grad-CAM's, 0 and more."""
+    fine: np.ndarray
+    """float32 `(slices, k h, k w)`: the maps at the places between their cells too (`PlaneModel.fine_maps`)."""
 
     @property
     def slice_scores(self) -> np.ndarray:
@@ -43,12 +45,12 @@ def explain(model: PlaneModel, series: np.ndarray, task: str) -> Explanation:
         task: One of the model's.
     """
     clip, where = whole_clip(model, series)
-    return explanations(model, model.maps(clip), where, len(series), [task])[task]
+    return explanations(model, clip, model.maps(clip), where, len(series), [task])[task]
 
 
 @torch.no_grad()
 def explanations(
-    model: PlaneModel, maps: Tensor, where: Tensor, total: int, tasks: Sequence[str]
+    model: PlaneModel, clip: Tensor, maps: Tensor, where: Tensor, total: int, tasks: Sequence[str]
 ) -> dict[str, Explanation]:
     """Explain the logits of some tasks, given the encoder's maps.
 
@@ -57,21 +59,32 @@ def explanations(
 
     Args:
         model: The model of one plane.
-        maps: float `(1, S, C, h, w)`, of the slices that the preprocessing keeps.
+        clip: float `(1, S, H, W)`, the slices that the preprocessing keeps.
+        maps: float `(1, S, C, h, w)`, the encoder's maps of them.
         where: float `(1, S)`, their places.
         total: Slices of the whole series.
         tasks: Some of the model's tasks.
     """
     head, index = model.classifier.head, [model.tasks.index(task) for task in tasks]
-    if isinstance(head, Explained):
-        logits, evidence = model.classifier.head(maps, where)[0, index], head.evidence(maps[0])[index]
-    else:
-        logits, evidence = grad_cam(head, maps, where, index)
-    parts = np.zeros((len(tasks), total, *evidence.shape[2:]), np.float32)
-    parts[:, model.preprocessing.middle(total)] = evidence.cpu().numpy()
+    logits, evidence = attribution(head, maps, where, index)
+    fine_maps = model.fine_maps(clip, maps)
+    fine = evidence if model.finer == 1 else attribution(head, fine_maps, where, index)[1]
+    fine = fine * (fine[0, 0].numel() / evidence[0, 0].numel())  # a place's value, not its share of more places
+    parts = []
+    for values in (evidence, fine):
+        whole = np.zeros((len(tasks), total, *values.shape[2:]), np.float32)
+        whole[:, model.preprocessing.middle(total)] = values.cpu().numpy()
+        parts.append(whole)
     exact = isinstance(head, Explained)
-    rows = zip(tasks, logits.tolist(), parts, strict=True)
-    return {task: Explanation(logit, part, exact) for task, logit, part in rows}
+    rows = zip(tasks, logits.tolist(), *parts, strict=True)
+    return {task: Explanation(logit, part, exact, fine_part) for task, logit, part, fine_part in rows}
+
+
+def attribution(head: nn.Module, maps: Tensor, where: Tensor, index: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The logits `(k,)` that `index` names, and what each place adds to them, `(k, S, h, w)`; as `grad_cam`."""
+    if isinstance(head, Explained):
+        return head(maps, where)[0, index], head.evidence(maps[0])[list(index)]  # type: ignore[operator]
+    return grad_cam(head, maps, where, index)
 
 
 def grad_cam(head: nn.Module, maps: Tensor, where: Tensor, index: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -119,16 +132,16 @@ def heat(explanation: Explanation, model: PlaneModel, side: int = SIDE) -> np.nd
     Returns:
         float32 `(slices, side, side)`, zero outside the part of a slice that the model looks at.
     """
-    rows, columns = (interpolation_matrix(model, side, cells) for cells in explanation.maps.shape[1:])
-    return rows @ explanation.maps @ columns.T
+    rows, columns = (interpolation_matrix(model, side, cells) for cells in explanation.fine.shape[1:])
+    return rows @ explanation.fine @ columns.T
 
 
 def interpolation_matrix(model: PlaneModel, side: int, cells: int) -> np.ndarray:
-    """Linear interpolation from cells to pixels along one axis: float32 weights `(side, cells)`."""
+    """Linear interpolation from the cells of a fine map to pixels along one axis: float32 weights `(side, cells)`."""
     grid, looked_at = map_grid(model), central(side, model.preprocessing.field)
     count = looked_at.stop - looked_at.start
     network_pixel = (np.arange(count) + 0.5) * (model.preprocessing.size / count) - 0.5
-    place = ((network_pixel - grid.first) / grid.step).clip(0, cells - 1)
+    place = ((network_pixel - grid.first) / (grid.step / model.finer)).clip(0, cells - 1)
     matrix = np.zeros((side, cells), np.float32)
     matrix[looked_at] = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)))
     return matrix

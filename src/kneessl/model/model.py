@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kneessl.classifier.classifier import Classifier, build_classifier
 from kneessl.errors import UserError
@@ -17,6 +17,7 @@ from kneessl.exams.folder import PLANES, Plane
 from kneessl.model.locked import WEIGHTS, Decisions, digest_of, files_sha256, read_decisions, read_familiarity
 from kneessl.nets.encoder import each_slice
 from kneessl.nets.fast_maps import Maps, fast_maps
+from kneessl.nets.fine_maps import fine_encoder, finer_by
 from kneessl.training.runs import read_record
 from kneessl.views.preprocess import Preprocessing
 
@@ -40,6 +41,20 @@ class PlaneModel:
         """float `(B, S, H, W)` -> feature maps `(B, S, C, h, w)`, by the fastest way that this machine has."""
         fast = self._fast_maps
         return self.classifier.maps(clips) if fast is None else fast(each_slice(clips)).unflatten(0, clips.shape[:2])
+
+    def fine_maps(self, clips: Tensor, maps: Tensor) -> Tensor:
+        """What `maps` gave for clips, with the places between its cells: `(B, S, C, k h, k w)`; k may be 1."""
+        fine = self._fine_encoder
+        return maps if fine is None else fine(each_slice(clips)).unflatten(0, clips.shape[:2])
+
+    @cached_property
+    def finer(self) -> int:
+        """k of `fine_maps`: cells along a side for each of the encoder's own."""
+        return finer_by(self.classifier.encoder, self.preprocessing.size)
+
+    @cached_property
+    def _fine_encoder(self) -> nn.Module | None:
+        return fine_encoder(self.classifier.encoder, self.finer) if self.finer > 1 else None
 
     @cached_property
     def _fast_maps(self) -> Maps | None:

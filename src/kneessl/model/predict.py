@@ -64,8 +64,10 @@ def whole_clip(model: PlaneModel, series: np.ndarray, shift: tuple[int, int, int
 class ForwardPass:
     """What one forward pass of one series gives."""
 
+    clip: Tensor
+    """float `(1, S, H, W)`: the slices that the preprocessing keeps, without any shift."""
     maps: Tensor
-    """float `(1, S, C, h, w)`, the encoder's, of the slices that the preprocessing keeps, without any shift."""
+    """float `(1, S, C, h, w)`: the encoder's maps of them."""
     where: Tensor
     """float `(1, S)`, those slices' places in the series, from 0 to 1."""
     logits: np.ndarray
@@ -80,13 +82,13 @@ class ForwardPass:
 @torch.no_grad()
 def forward_pass(model: PlaneModel, series: np.ndarray) -> ForwardPass:
     """Send one series, uint8 `(slices, 256, 256)`, through a network; with tta, once more for each further shift."""
-    clip, where = whole_clip(model, series)
-    maps = model.maps(clip)
+    whole, where = whole_clip(model, series)
+    maps = model.maps(whole)
     logits = [model.classifier.head(maps, where)]
     for shift in SHIFTS[1:] if model.tta else ():
         clip, shifted_where = whole_clip(model, series, shift)
         logits.append(model.classifier.head(model.maps(clip), shifted_where))
-    return ForwardPass(maps, where, torch.cat(logits).double().mean(0).cpu().numpy())
+    return ForwardPass(whole, maps, where, torch.cat(logits).double().mean(0).cpu().numpy())
 
 
 def series_logits(model: PlaneModel, series: np.ndarray) -> np.ndarray:

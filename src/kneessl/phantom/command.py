@@ -31,6 +31,7 @@ def phantom(
     acl: float = 0.233,
     meniscus: float = 0.371,
     planes: tuple[Plane, ...] = PLANES,
+    fat_suppressed: bool | None = None,
     workers: int = 2,
     dicom: bool = False,
     matrix: int | None = None,
@@ -62,6 +63,8 @@ def phantom(
         acl: Share of the exams with an ACL tear, 0 to `abnormal`.
         meniscus: Share of the exams with a meniscal tear, 0 to `abnormal`.
         planes: The planes to write, such as [sagittal]; each looks the same whichever others are written.
+        fat_suppressed: Whether all series are fat-suppressed or none is, as under one department's protocol; by default
+            each is with probability one half. An archive (`dicom`) has its scanners' own protocols.
         workers: Number of processes; the files do not depend on it.
         dicom: Write an archive of DICOM studies instead of an exam folder.
         matrix: Rows and columns of the archive's pictures, even, 32 to 1024; without, as each scanner has them.
@@ -75,6 +78,10 @@ def phantom(
     prevalences = {"abnormal": abnormal, "acl": acl, "meniscus": meniscus}
     _check(exams, seed, valid_fraction, prevalences, planes, workers, digits=6 if dicom else 4)
     archive = ArchiveSettings(seed, (abnormal, acl, meniscus), tuple(planes), matrix, slices, knees, damaged)
+    if dicom and fat_suppressed is not None:
+        raise UserError(
+            "fat_suppressed is for exam folders; a DICOM archive has its scanners' protocols, so leave it out"
+        )
     if dicom:
         write_archive(Path(out), archive, exams, workers)
         return
@@ -82,7 +89,7 @@ def phantom(
         raise UserError("matrix, slices, knees and damaged shape a DICOM archive; add --dicom, or leave them out")
     plans = plan_exams(exams, seed, valid_fraction, prevalences)
     with new_folder(Path(out)) as folder:
-        written = partial(_write_exam, folder, planes)
+        written = partial(_write_exam, folder, planes, fat_suppressed)
         with executor(min(workers, exams)) as pool:
             results = list(progress(pool.map(written, plans), total=exams, title="phantom", unit="exam"))
         for split in ("train", "valid"):
@@ -111,9 +118,11 @@ def plan_exams(exams: int, seed: int, valid_fraction: float, prevalences: dict[s
     return plans
 
 
-def _write_exam(folder: Path, planes: tuple[Plane, ...], plan: Plan) -> tuple[list[Provenance], list[LesionBox]]:
+def _write_exam(
+    folder: Path, planes: tuple[Plane, ...], fat_suppressed: bool | None, plan: Plan
+) -> tuple[list[Provenance], list[LesionBox]]:
     """Write the series of one exam; its lines for `exams.csv` and `lesions.csv`."""
-    knee = draw_knee(plan)
+    knee = draw_knee(plan, fat_suppressed)
     source = hashlib.sha256(f"kneessl phantom, seed {plan.seed}, exam {plan.number}".encode()).hexdigest()
     lines: list[Provenance] = []
     rows: list[LesionBox] = []
