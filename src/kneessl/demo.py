@@ -47,11 +47,12 @@ def demo(out: Path = Path("runs/demo"), exams: int = 560, seed: int = 0) -> None
     knees, encoder = str(out / "knees"), str(out / "encoder")
     pretrained, scratch = (str(out / name) for name in STARTS)
     training = exams - round(exams * EVALUATED)
+    labels = str(round(training / PER_LABEL))
     common = ["--preset", "quick", "--seed", str(seed)]
-    tune = ["finetune", knees, "--task", "acl", "--labels", str(round(training / PER_LABEL)), *common]
+    tune = ["finetune", knees, "--task", "acl", *common]
     phantom = ["phantom", knees, "--exams", str(exams), "--valid-fraction", str(EVALUATED), "--planes", "[sagittal]"]
     for words in (
-        [*phantom, "--acl", "0.4", "--seed", str(seed)],
+        [*phantom, "--acl", "0.4", "--labelled", labels, "--seed", str(seed)],
         ["check", knees],
         ["pretrain", knees, "--out", encoder, *common],
         [*tune, "--from", encoder, "--frozen", "--folds", "2", "--out", pretrained],

@@ -8,7 +8,7 @@ import pytest
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, ExamFolder
-from kneessl.phantom.command import phantom, plan_exams
+from kneessl.phantom.command import few, phantom, plan_exams
 from kneessl.phantom.knee import TASKS, Plan, draw_knee, scan_knee
 from kneessl.phantom.lesions import ACL_KINDS, MENISCUS_KINDS, OTHER_KINDS, draw_lesions
 
@@ -252,3 +252,47 @@ def test_a_plane_looks_the_same_whichever_others_are_written(tmp_path):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     with pytest.raises(UserError, match="planes"):
         phantom(tmp_path / "none", exams=2, planes=())
+
+
+# Few labels
+
+
+@pytest.mark.parametrize("count", [10, 21, 40])
+def test_few_labels_are_dealt_by_tear_and_sequence(count):
+    plans = [plan for plan in plan_exams(160, 5, 0.25, {**SHARES, "acl": 0.4}) if plan.split == "train"]
+    chosen = few(plans, count, "sagittal", seed=5)
+    assert len({plan.number for plan in chosen}) == len(chosen) == count
+    assert abs(sum(plan.labels["acl"] for plan in chosen) - 0.4 * count) <= 0.5
+    for tear in (True, False):
+        drawn = [draw_knee(plan).scans["sagittal"].sequence for plan in chosen if plan.labels["acl"] == tear]
+        assert abs(len(drawn) - 2 * drawn.count(drawn[0])) <= 1, "half of one sequence, half of the other"
+    assert [p.number for p in few(plans, count, "sagittal", 5)] == [p.number for p in chosen]
+    assert {p.number for p in few(plans, count, "sagittal", 6)} != {p.number for p in chosen}
+
+
+def test_the_other_training_exams_have_pictures_and_no_labels(tmp_path):
+    settings = {"exams": 8, "acl": 0.5, "planes": ("coronal",), "workers": 1}
+    phantom(tmp_path / "few", labelled=2, **settings)
+    phantom(tmp_path / "all", **settings)
+    some, every = bytes_of(tmp_path / "few"), bytes_of(tmp_path / "all")
+    assert some.keys() == every.keys()
+    assert {name for name in some if some[name] != every[name]} == {f"train-{task}.csv" for task in TASKS}
+    few_labels, all_labels = (ExamFolder(tmp_path / name).labels("train", "acl") for name in ("few", "all"))
+    assert len(few_labels) == 2
+    assert set(few_labels.values()) == {0, 1}
+    assert few_labels.items() <= all_labels.items()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labelled": 99}, "labelled is 99"),
+        ({"labelled": 1}, "labelled is 1"),
+        ({"labelled": 4, "acl": 0.0}, "0 training exams with an ACL tear"),
+        ({"labelled": 4, "dicom": True}, "labelled is for exam folders"),
+    ],
+)
+def test_labels_that_cannot_be_dealt_are_refused_before_anything_is_drawn(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        phantom(tmp_path / "out", **{"exams": 8, "acl": 0.5, "workers": 1, **settings})
+    assert not (tmp_path / "out").exists()

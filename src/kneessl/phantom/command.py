@@ -3,6 +3,7 @@
 import hashlib
 import math
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from kneessl.files import new_folder
 from kneessl.phantom.dicom_archive import write_archive
 from kneessl.phantom.dicom_study import ArchiveSettings
 from kneessl.phantom.knee import TASKS, Plan, draw_knee, scan_knee
-from kneessl.phantom.scanner import FAT_SUPPRESSED_PD
+from kneessl.phantom.scanner import FAT_SUPPRESSED_PD, SEQUENCES
 from kneessl.progress import progress
 from kneessl.workers.executor import executor
 
@@ -31,7 +32,7 @@ def phantom(
     acl: float = 0.233,
     meniscus: float = 0.371,
     planes: tuple[Plane, ...] = PLANES,
-    fat_suppressed: bool | None = None,
+    labelled: int | None = None,
     workers: int = 2,
     dicom: bool = False,
     matrix: int | None = None,
@@ -63,8 +64,8 @@ def phantom(
         acl: Share of the exams with an ACL tear, 0 to `abnormal`.
         meniscus: Share of the exams with a meniscal tear, 0 to `abnormal`.
         planes: The planes to write, such as [sagittal]; each looks the same whichever others are written.
-        fat_suppressed: Whether all series are fat-suppressed or none is, as under one department's protocol; by default
-            each is with probability one half. An archive (`dicom`) has its scanners' own protocols.
+        labelled: How many training exams get their labels, with their shares of ACL tears and of none, and evenly
+            over the sequences of the first plane; by default all.
         workers: Number of processes; the files do not depend on it.
         dicom: Write an archive of DICOM studies instead of an exam folder.
         matrix: Rows and columns of the archive's pictures, even, 32 to 1024; without, as each scanner has them.
@@ -78,24 +79,24 @@ def phantom(
     prevalences = {"abnormal": abnormal, "acl": acl, "meniscus": meniscus}
     _check(exams, seed, valid_fraction, prevalences, planes, workers, digits=6 if dicom else 4)
     archive = ArchiveSettings(seed, (abnormal, acl, meniscus), tuple(planes), matrix, slices, knees, damaged)
-    if dicom and fat_suppressed is not None:
-        raise UserError(
-            "fat_suppressed is for exam folders; a DICOM archive has its scanners' protocols, so leave it out"
-        )
+    if dicom and labelled is not None:
+        raise UserError("labelled is for exam folders; an archive's labels.csv has all studies, so leave it out")
     if dicom:
         write_archive(Path(out), archive, exams, workers)
         return
     if archive != ArchiveSettings(seed, (abnormal, acl, meniscus), tuple(planes)):
         raise UserError("matrix, slices, knees and damaged shape a DICOM archive; add --dicom, or leave them out")
     plans = plan_exams(exams, seed, valid_fraction, prevalences)
+    known = {split: [plan for plan in plans if plan.split == split] for split in ("train", "valid")}
+    if labelled is not None:
+        known["train"] = few(known["train"], labelled, planes[0], seed)
     with new_folder(Path(out)) as folder:
-        written = partial(_write_exam, folder, planes, fat_suppressed)
+        written = partial(_write_exam, folder, planes)
         with executor(min(workers, exams)) as pool:
             results = list(progress(pool.map(written, plans), total=exams, title="phantom", unit="exam"))
         for split in ("train", "valid"):
             for task in TASKS:
-                labels = {plan.exam: int(plan.labels[task]) for plan in plans if plan.split == split}
-                write_labels(folder, split, task, labels)
+                write_labels(folder, split, task, {plan.exam: int(plan.labels[task]) for plan in known[split]})
         write_provenance(folder, [line for lines, _ in results for line in lines])
         write_lesions(folder, [row for _, rows in results for row in rows])
 
@@ -118,11 +119,37 @@ def plan_exams(exams: int, seed: int, valid_fraction: float, prevalences: dict[s
     return plans
 
 
-def _write_exam(
-    folder: Path, planes: tuple[Plane, ...], fat_suppressed: bool | None, plan: Plan
-) -> tuple[list[Provenance], list[LesionBox]]:
+def few(plans: list[Plan], count: int, plane: Plane, seed: int) -> list[Plan]:
+    """So many of the plans: shares of ACL tears and of none as among all, and of each as many by one sequence as another.
+
+    Few exams chosen by chance alone may have their tears in one sequence and their sound ligaments in the other, and
+    what is learnt from them is then the sequence.
+
+    Raises:
+        UserError: there are not so many, or there would be none with or without a tear.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(LABELS, 1)))
+    shuffled = [plans[i] for i in rng.permutation(len(plans))]
+    torn = math.floor(count * sum(plan.labels["acl"] for plan in plans) / max(len(plans), 1) + 0.5)
+    chosen: list[Plan] = []
+    for tear, share in ((True, torn), (False, count - torn)):
+        by_sequence: dict[str, list[Plan]] = {sequence: [] for sequence in SEQUENCES}
+        for plan in shuffled:
+            if plan.labels["acl"] == tear:
+                by_sequence[draw_knee(plan).scans[plane].sequence].append(plan)
+        dealt = [plan for turn in zip_longest(*by_sequence.values()) for plan in turn if plan is not None]
+        if not 1 <= share <= len(dealt):
+            raise UserError(
+                f"labelled is {count}: {share} training exams {'with' if tear else 'without'} an ACL tear, of "
+                f"{len(dealt)}; ask for at least one of each kind and no more than there are"
+            )
+        chosen += dealt[:share]
+    return sorted(chosen, key=lambda plan: plan.number)
+
+
+def _write_exam(folder: Path, planes: tuple[Plane, ...], plan: Plan) -> tuple[list[Provenance], list[LesionBox]]:
     """Write the series of one exam; its lines for `exams.csv` and `lesions.csv`."""
-    knee = draw_knee(plan, fat_suppressed)
+    knee = draw_knee(plan)
     source = hashlib.sha256(f"kneessl phantom, seed {plan.seed}, exam {plan.number}".encode()).hexdigest()
     lines: list[Provenance] = []
     rows: list[LesionBox] = []

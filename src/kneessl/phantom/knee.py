@@ -7,7 +7,7 @@ import numpy as np
 from kneessl.exams.folder import PLANES, Plane
 from kneessl.phantom.anatomy import Anatomy, draw_anatomy
 from kneessl.phantom.lesions import Lesion, draw_lesions
-from kneessl.phantom.scanner import FAT_SUPPRESSED_PD, SEQUENCES, Box, Pose, Scan, draw_pose, draw_scan, render
+from kneessl.phantom.scanner import Box, Pose, Scan, draw_pose, draw_scan, render
 
 TASKS = ("abnormal", "acl", "meniscus")
 
@@ -45,16 +45,12 @@ class PhantomKnee:
     seeds: dict[Plane, np.random.SeedSequence]
 
 
-def draw_knee(plan: Plan, fat_suppressed: bool | None = None) -> PhantomKnee:
-    """Draw one exam; only its lesions depend on its labels. `fat_suppressed` leaves one of the two sequences."""
-    sequences = {
-        name: tissue for name, tissue in SEQUENCES.items() if fat_suppressed in (None, name == FAT_SUPPRESSED_PD)
-    }
-    streams = {plane: np.random.default_rng(plan.stream(SCAN, i)) for i, plane in enumerate(PLANES)}
+def draw_knee(plan: Plan) -> PhantomKnee:
+    """Draw one exam; only its lesions depend on its labels."""
     return PhantomKnee(
         anatomy=draw_anatomy(np.random.default_rng(plan.stream(ANATOMY))),
         pose=draw_pose(np.random.default_rng(plan.stream(POSE))),
-        scans={plane: draw_scan(rng, plane, sequences) for plane, rng in streams.items()},
+        scans={plane: draw_scan(np.random.default_rng(plan.stream(SCAN, i)), plane) for i, plane in enumerate(PLANES)},
         lesions=draw_lesions(np.random.default_rng(plan.stream(LESIONS)), **plan.labels),
         seeds={plane: plan.stream(PICTURE, i) for i, plane in enumerate(PLANES)},
     )
