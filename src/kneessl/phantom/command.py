@@ -120,7 +120,7 @@ def plan_exams(exams: int, seed: int, valid_fraction: float, prevalences: dict[s
 
 
 def few(plans: list[Plan], count: int, plane: Plane, seed: int) -> list[Plan]:
-    """So many of the plans: shares of ACL tears and of none as among all, and of each as many by one sequence as another.
+    """So many of the plans: with an ACL tear the same share as of all, and half of either kind by each sequence.
 
     Few exams chosen by chance alone may have their tears in one sequence and their sound ligaments in the other, and
     what is learnt from them is then the sequence.
