@@ -18,6 +18,14 @@ pytest_plugins = ["pytester", "helpers.slow"]
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_salt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Imports make and use a salt of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Path of a folder or file of the real data beside the checkout; skips the test where it is missing."""

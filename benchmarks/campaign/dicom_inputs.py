@@ -19,11 +19,11 @@ PIXELS = b"\xe0\x7f\x10\x00"
 
 
 def through_a_door(rng: Random, src: Path, work: Path, files: Sequence[Path]) -> str:
-    """Import, import with --skip-faulty, or predict's reading."""
+    """Import, import with --strict, or predict's reading."""
     door = rng.integers(3)
     if door == 2:
         return read_by_predict(src, work, plain(files))
-    return imported(src, work, plain(files), skip_faulty=bool(door))
+    return imported(src, work, plain(files), strict=not door)
 
 
 # ---- bytes

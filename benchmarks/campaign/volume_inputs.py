@@ -149,7 +149,7 @@ def nifti(rng: Random, work: Path) -> str:
                 unread += 1
         return slices, unread
 
-    return imported(work / "in", work, reading, skip_faulty=bool(rng.integers(2)))
+    return imported(work / "in", work, reading, strict=not rng.integers(2))
 
 
 # ---- bare arrays
@@ -226,4 +226,4 @@ def arrays(rng: Random, work: Path) -> str:
                 unread += 1
         return slices, unread
 
-    return imported(work / "in", work, reading, skip_faulty=bool(rng.integers(2)))
+    return imported(work / "in", work, reading, strict=not rng.integers(2))

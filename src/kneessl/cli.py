@@ -45,7 +45,13 @@ COMMANDS = {
         "kneessl.sources.importer:import_exams",
         ("src", "out"),
         "turn DICOM, NIfTI, .npy volumes or KneeMRI into an exam folder",
-        "kneessl import dicom_folder knees",
+        "kneessl import dicom_folder knees --labels labels.csv --keys keys.csv",
+    ),
+    "label": Command(
+        "kneessl.sources.archive.label:label",
+        ("data",),
+        "add labels to an exam folder, by the keys that a hospital holds",
+        "kneessl label knees --labels labels.csv --keys keys.csv",
     ),
     "check": Command(
         "kneessl.exams.check:check", ("data",), "look an exam folder over, and name every fault", "kneessl check knees"

@@ -1,6 +1,8 @@
 """What a user sees of an error: one sentence instead of a traceback."""
 
 import errno
+import traceback
+from pathlib import Path
 
 OUT_OF_SPACE = {
     errno.ENOSPC: "no space left on the disk",
@@ -9,6 +11,7 @@ OUT_OF_SPACE = {
 }
 """Why no more can be written, by the operating system's number."""
 
+_SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
 _PYTORCH_WRITER_FAILED = ("PytorchStreamWriter failed writing", "inline_container.cc")
 
 
@@ -30,6 +33,8 @@ def out_of_space(error: BaseException) -> str | None:
     for number, reason in OUT_OF_SPACE.items():
         if f"(os error {number})" in str(error):
             return reason
+    if getattr(error, "sqlite_errorname", "") in _SQLITE_FULL:
+        return OUT_OF_SPACE[errno.ENOSPC]
     short_write = isinstance(error, OSError) and "requested and" in str(error)
     writer_failed = isinstance(error, RuntimeError) and any(words in str(error) for words in _PYTORCH_WRITER_FAILED)
     return OUT_OF_SPACE[errno.ENOSPC] if short_write or writer_failed else None
@@ -50,3 +55,16 @@ def sentence(error: BaseException) -> str | None:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{(error.strerror or type(error).__name__).lower()}"
     return None
+
+
+def fault_text(error: BaseException) -> str:
+    """What may be said of an error that nobody foresaw, such as `KeyError at structured.py:90`.
+
+    Its kind and place alone, since its text can quote a patient's data.
+
+    Args:
+        error: The error as it was caught, with its traceback.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place

@@ -25,8 +25,13 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it goes."""
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it goes.
+
+    Args:
+        path: What is to be written.
+        mode: Who may read and write it then; before, only this user may.
+    """
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
@@ -34,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
         partial = Path(name)
         try:
             yield partial
-            partial.chmod(0o644)
+            partial.chmod(mode)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def refused(src: Path, tmp_path: Path, match: str, out: str = "out", **settings)
     """The import fails with one sentence, and leaves nothing behind."""
     before = set(tmp_path.iterdir())
     with pytest.raises(UserError, match=match) as error:
-        import_exams(src, tmp_path / out, **settings)
+        import_exams(src, tmp_path / out, strict=True, **settings)
     assert set(tmp_path.iterdir()) == before
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -460,7 +460,7 @@ def test_truncated_dicom(tmp_path, kept):
 def test_faulty_series_are_left_out_when_asked(tmp_path, capsys):
     write_dicom(tmp_path / "src", noise(6), StudyInstanceUID="2.25.1", SeriesInstanceUID="2.25.2")
     write_dicom(tmp_path / "src", noise(6), StudyInstanceUID="2.25.3", ImagePositionPatient=[1, 2, 3])
-    import_exams(tmp_path / "src", tmp_path / "out", skip_faulty=True)
+    import_exams(tmp_path / "src", tmp_path / "out")
     assert len(rows(tmp_path / "out")) == 1
     assert "two images at the same position" in capsys.readouterr().err
 

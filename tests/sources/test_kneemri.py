@@ -67,7 +67,7 @@ def refused(src: Path, match: str, **settings) -> str:
     """The import fails with one sentence, and leaves nothing behind."""
     before = set(src.parent.iterdir())
     with pytest.raises(UserError, match=match) as error:
-        import_exams(src, src.parent / "out", **settings)
+        import_exams(src, src.parent / "out", strict=True, **settings)
     assert set(src.parent.iterdir()) == before
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -209,7 +209,7 @@ def test_a_damaged_volume_ends_the_import_unless_told_otherwise(src, tmp_path, c
     path = src / "vol10" / "412857-10.pck"
     path.write_bytes(path.read_bytes()[:-100])
     refused(src, r"vol10/412857-10\.pck is not a pickled array")
-    import_exams(src, tmp_path / "out", skip_faulty=True)
+    import_exams(src, tmp_path / "out")
     assert ExamFolder(tmp_path / "out").labels("valid", "acl") == {"0002": 1}
     assert len(rows(tmp_path / "out")) == 6
     assert "412857-10.pck is not a pickled array" in capsys.readouterr().err

@@ -119,12 +119,12 @@ def test_masks_are_left_out_by_their_content_and_said(tmp_path, capsys, name, la
     assert "masks or label maps, by few different whole numbers (1)" in capsys.readouterr().err
 
 
-def test_a_damaged_volume_is_skipped_when_asked(tmp_path):
+def test_a_damaged_volume_is_left_out_unless_told_otherwise(tmp_path):
     save(volume("sag"), tmp_path / "src" / "sag.nii.gz")
     (tmp_path / "src" / "cor.nii.gz").write_bytes(b"nothing")
     with pytest.raises(UserError, match="not a readable NIfTI"):
-        import_exams(tmp_path / "src", tmp_path / "out")
-    import_exams(tmp_path / "src", tmp_path / "out", skip_faulty=True)
+        import_exams(tmp_path / "src", tmp_path / "out", strict=True)
+    import_exams(tmp_path / "src", tmp_path / "out")
     assert exams_of(tmp_path / "out") == [[["sagittal"]]]
 
 

@@ -4,14 +4,22 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
+
+import numpy as np
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane, Provenance
 from kneessl.progress import progress
+from kneessl.workers.executor import executor, in_order, require_workers
 
 _EXAMPLES = 5
+_WORTH_A_START = 500
+"""Series: fewer are read sooner than two processes have started."""
+_AHEAD = 16
+"""Series a process that wait, or whose results do."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +52,27 @@ class Findings:
     notices: list[str] = field(default_factory=list)
 
 
-def check(data: Path) -> None:
+def check(data: Path, workers: int | None = None) -> None:
     """Print what an exam folder holds and every fault with its file; exit with status 1 where there is one.
 
     Args:
         data: The exam folder.
+        workers: Processes; as many as there are cores by default.
 
     Raises:
         UserError: `data` is no exam folder.
         SystemExit: there is a fault.
     """
-    findings = inspect(ExamFolder(data))
+    findings = inspect(ExamFolder(data), require_workers(workers))
     print(as_text(findings))
     if findings.faults:
         raise SystemExit(1)
 
 
-def inspect(folder: ExamFolder) -> Findings:
-    """Read every series and label of an exam folder once."""
+def inspect(folder: ExamFolder, workers: int = 1) -> Findings:
+    """Read every series and label of an exam folder once, series in so many processes."""
     findings = Findings()
-    hashes = _inspect_series(folder, findings)
+    hashes = _inspect_series(folder, findings, workers)
     _inspect_repeats(hashes, findings)
     for split in SPLITS:
         exams = {plane: folder.exams(split, plane) for plane in PLANES}
@@ -91,23 +100,32 @@ def as_text(findings: Findings) -> str:
     return "\n".join(lines)
 
 
-def _inspect_series(folder: ExamFolder, findings: Findings) -> dict[str, list[tuple[str, Path]]]:
+def _inspect_series(folder: ExamFolder, findings: Findings, workers: int) -> dict[str, list[tuple[str, Path]]]:
     """Count the slices of every series, and hash its pixels: hash to the splits and files that have them."""
     hashes: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     everything = [(split, plane, exam) for split in SPLITS for plane in PLANES for exam in folder.exams(split, plane)]
     slices: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for split, plane, exam in progress(everything, title="series", unit="series"):
-        try:
-            volume = folder.series(split, plane, exam)
-        except UserError as error:
-            findings.faults.append(str(error))
-            continue
-        slices[split, plane].append(len(volume))
-        # tobytes in C order, so that a volume saved in Fortran order has the same hash.
-        digest = hashlib.sha256(volume.tobytes()).hexdigest()
-        hashes[digest].append((split, folder.path(split, plane, exam)))
+    with executor(workers if len(everything) >= _WORTH_A_START else 1) as pool:
+        looks = in_order(pool, partial(_look, folder), everything, _AHEAD * workers)
+        bar = progress(looks, title="series", unit="series", total=len(everything))
+        for (split, plane, exam), (count, digest) in zip(everything, bar, strict=True):
+            if not count:
+                findings.faults.append(digest)
+                continue
+            slices[split, plane].append(count)
+            hashes[digest].append((split, folder.path(split, plane, exam)))
     findings.series += [SeriesCount(split, plane, tuple(slices[split, plane])) for split in SPLITS for plane in PLANES]
     return hashes
+
+
+def _look(folder: ExamFolder, place: tuple[str, str, str]) -> tuple[int, str]:
+    """The number of slices of one series and the hash of its pixels; or 0 and its fault."""
+    try:
+        volume = folder.series(*place)
+    except UserError as error:
+        return 0, str(error)
+    # In C order, so that a volume saved in Fortran order has the same hash.
+    return len(volume), hashlib.sha256(np.ascontiguousarray(volume)).hexdigest()
 
 
 def _inspect_repeats(hashes: dict[str, list[tuple[str, Path]]], findings: Findings) -> None:

@@ -7,7 +7,7 @@ many tasks in one table a split, `train.csv`; and `exams.csv` in folders that an
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -59,6 +59,10 @@ class Provenance:
     """None where it is not known."""
     echo_ms: float | None = None
     """Echo time; None where it is not known."""
+    study_hash: str = ""
+    """Salted hash of the study's UID, by which `kneessl import --add` recognises it."""
+    person_hash: str = ""
+    """Of the patient's ID, so that exams added later join the group of their patient."""
 
 
 @dataclass(frozen=True)
@@ -227,20 +231,12 @@ class ExamFolder:
             self.slices(split, plane, exam)
 
     def provenance(self) -> list[Provenance]:
-        """The lines of `exams.csv`; none where no importer made the folder."""
-        path = self.root / "exams.csv"
-        if not path.is_file():
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            names: tuple[str, ...] = _REQUIRED
-            try:
-                names = tuple(reader.fieldnames or ())
-                if names[: len(_REQUIRED)] != _REQUIRED or not set(names) <= _COLUMNS or len(set(names)) < len(names):
-                    raise UserError(f"{path}: its first line must begin with {','.join(_REQUIRED)}")
-                return [_provenance(row) for row in reader]
-            except (TypeError, ValueError, AttributeError, csv.Error) as error:
-                raise UserError(f"{path}: a line does not fit its header {','.join(names)}") from error
+        """The lines of `exams.csv`; none where no importer made the folder.
+
+        Raises:
+            UserError: as `read_provenance`.
+        """
+        return list(read_provenance(self.root / "exams.csv"))
 
     @property
     def synthetic(self) -> bool:
@@ -328,6 +324,27 @@ _READ_CELL: dict[str, Callable[[str], Any]] = {
 _FAT_IN_WORDS = {"with fat suppressed": True, ", fat-suppressed": True, "without fat suppression": False}
 
 
+def read_provenance(path: Path) -> Iterator[Provenance]:
+    """The lines of an `exams.csv`, one at a time; none where it is missing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        names: tuple[str, ...] = _REQUIRED
+        try:
+            names = tuple(reader.fieldnames or ())
+            if names[: len(_REQUIRED)] != _REQUIRED or not set(names) <= _COLUMNS or len(set(names)) < len(names):
+                raise UserError(f"{path}: its first line must begin with {','.join(_REQUIRED)}")
+            for row in reader:
+                yield _provenance(row)
+        except (TypeError, ValueError, AttributeError, csv.Error) as error:
+            raise UserError(f"{path}: a line does not fit its header {','.join(names)}") from error
+
+
 def _provenance(row: dict[str, Any]) -> Provenance:
     if None in row or None in row.values():
         raise ValueError("too many or too few columns")
@@ -364,7 +381,15 @@ def write_labels(root: Path, split: str, task: str, labels: dict[str, int]) -> N
         csv.writer(file, lineterminator="\n").writerows(sorted(labels.items()))
 
 
-def write_provenance(root: Path, lines: list[Provenance]) -> None:
+def write_table(root: Path, split: str, table: LabelTable) -> None:
+    """Write a split's labels of many tasks, `train.csv`."""
+    with replacing(root / f"{split}.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("exam", *table.tasks))
+        writer.writerows((exam, *row) for exam, row in table.rows.items())
+
+
+def write_provenance(root: Path, lines: Iterable[Provenance]) -> None:
     """Write `exams.csv`."""
     with replacing(root / "exams.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Provenance)], lineterminator="\n")

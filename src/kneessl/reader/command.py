@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,14 +12,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kneessl.errors import UserError
+from kneessl.errors import UserError, fault_text
 from kneessl.exams.folder import Plane, Weighting
 from kneessl.files import occupied, replacing
 from kneessl.progress import progress
 from kneessl.reader.answer.assess import Assessor
 from kneessl.reader.answer_folder import REPORT, RESULT, result_record, write_answer
-from kneessl.reader.faults import fault_text
 from kneessl.reader.intake.intake import files_of
+from kneessl.reader.submission import require_submission, write_submission
+from kneessl.sources.archive.series_table import told_planes
 from kneessl.sources.dicom.laterality import SIDES
 from kneessl.sources.dicom.series import Knee
 from kneessl.sources.exam import DEFAULT_ECHO_MS
@@ -37,6 +39,9 @@ class KneeRow:
     side: str = ""
     answers: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+    uid: str = ""
+    """StudyInstanceUID; for a submission alone."""
+    probabilities: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def predict(
@@ -47,6 +52,7 @@ def predict(
     echo: float = DEFAULT_ECHO_MS,
     weighting: dict[Plane, Weighting] | None = None,
     dicom: bool = False,
+    submission: Path | None = None,
 ) -> None:
     """Answer a knee study from a scanner: probabilities, key slices, heat maps and a page, or why there is no answer.
 
@@ -60,12 +66,19 @@ def predict(
         echo: Echo time in ms that is wanted of a series with several, as the model's training exams were imported.
         weighting: What is wanted of a plane with several series, such as {coronal: T1}; by default fluid-sensitive.
         dicom: Also write the answer as DICOM, a structured report and a picture, without any identity.
+        submission: With --each, a file to write as the RSNA 2026 challenge takes it: StudyInstanceUID and the
+            probability of each finding.
     """
+    if submission:
+        if not each:
+            raise UserError("--submission is of many studies; give --each, and the folder that holds them")
+        require_submission(submission)
     if occupied(out) and not (out / STUDIES).is_file():
         raise UserError(f"{out} exists and is no earlier batch of answers; name a new folder with --out")
     if dicom:
         import_module("kneessl.reader.dicom.structured")  # says now, not after the work, that it is not installed
     sources = studies_in(Path(study)) if each else [study]
+    planes = told_planes(Path(study)) if each else {}
     assessor = Assessor(model)
     rows: list[KneeRow] = []
     owners: dict[str, int] = {}
@@ -73,7 +86,7 @@ def predict(
         for number, source in enumerate(progress(sources, title="studies", unit="study", hidden=not each), 1):
             try:
                 with files_of(source) as files:
-                    knees = assessor.knees(files, echo, weighting)
+                    knees = assessor.knees(files, echo, weighting, planes)
                     alone = not each and len(knees) == 1
                     if not alone and not (out / STUDIES).is_file():  # a batch that is killed is known as one by it
                         write_rows(out / STUDIES, assessor.facts.tasks, rows)
@@ -84,17 +97,19 @@ def predict(
             except UserError as error:
                 if not each:
                     raise
-                rows.append(KneeRow(number, problem=str(error)))
+                rows.append(KneeRow(number, problem=str(error), uid=uid_in(source)))
             except Exception as error:  # one study never ends a batch; the error's text may quote a patient's data
                 if not each:
                     raise
-                rows.append(KneeRow(number, problem=FAULT.format(fault_text(error))))
+                rows.append(KneeRow(number, problem=FAULT.format(fault_text(error)), uid=uid_in(source)))
     finally:
         if each or len(rows) > 1:
             write_rows(out / STUDIES, assessor.facts.tasks, rows)
     if each or len(rows) > 1:
         print(f"{out / STUDIES}: knees {sum(not row.problem for row in rows)}, "
               f"without an answer {sum(bool(row.problem) for row in rows)}")  # fmt: skip
+    if submission:
+        submit(submission, assessor.facts.tasks, rows)
     if any(row.problem or "not assessed" in row.answers.values() for row in rows):
         sys.exit(1)
 
@@ -132,7 +147,27 @@ def answer_knee(assessor: Assessor, knee: Knee, number: int, out: Path, dicom: b
         result = result_record(assessment)
         print_answer(result, out)
     answers = {finding["task"]: finding["answer"] for finding in result["findings"]}
-    return KneeRow(number, result["study"], result["laterality"]["side"], answers)
+    probabilities = {finding["task"]: finding["probability"] for finding in result["findings"]}
+    side = result["laterality"]["side"]
+    return KneeRow(number, result["study"], side, answers, uid=knee.study, probabilities=probabilities)
+
+
+def uid_in(source: str) -> str:
+    """The StudyInstanceUID that a study's folder is named by, as in the RSNA challenge; empty where it is not."""
+    return Path(source).name if re.fullmatch(r"[0-9]+(\.[0-9]+)+", Path(source).name) else ""
+
+
+def submit(path: Path, tasks: Sequence[str], rows: Sequence[KneeRow]) -> None:
+    """Write a submission, and say which studies it has no probability for."""
+    studies, blank = write_submission(path, tasks, ((row.uid, row.probabilities) for row in rows if row.uid))
+    print(f"{path}: studies {studies}, with a blank cell {blank}")
+    unnamed = sum(not row.uid for row in rows)
+    if blank or unnamed:
+        print(
+            f"note: {blank} studies have a blank cell and {unnamed} no line, since they could not be assessed; the "
+            f"challenge takes neither, and {STUDIES} says why",
+            file=sys.stderr,
+        )
 
 
 def earlier_result(result: Path) -> dict[str, Any]:

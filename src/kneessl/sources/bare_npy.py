@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, Plane
 from kneessl.exams.npy import open_npy
-from kneessl.sources.exam import FEWEST_SLICES, FoundExam, ImportedSeries, ImportSettings
+from kneessl.sources.exam import FEWEST_SLICES, FoundExam, ImportedSeries, ImportSettings, Person
 from kneessl.sources.files import SourceFile, sha256_of
 from kneessl.sources.notes import Notes
 from kneessl.sources.resample import WINDOW, pictures_of
@@ -28,15 +29,15 @@ def npy_exams(src: Path, files: Sequence[SourceFile], settings: ImportSettings, 
     Raises:
         UserError: nothing says where an array's axes lead, or it may not be read, unless `notes` skips faults.
     """
-    exams: dict[tuple[str, ...], dict[str, Callable[[], Iterator[ImportedSeries]]]] = defaultdict(dict)
+    exams: dict[tuple[str, ...], dict[str, tuple[Path, Callable[[], Iterator[ImportedSeries]]]]] = defaultdict(dict)
     for file in files:
         try:
             key = sha256_of(file)
             plane = _plane_of_folder(file.path)
             if settings.npy_axes and settings.npy_spacing:
-                exams[(key,)][key] = _volume(file, settings.npy_axes, settings.npy_spacing)
+                exams[(key,)][key] = file.path, partial(_volume, file, settings.npy_axes, settings.npy_spacing)
             elif plane:
-                exams[str(file.path.parents[1]), file.path.stem][key] = _series(file, plane)
+                exams[str(file.path.parents[1]), file.path.stem][key] = file.path, partial(_series, file, plane)
             else:
                 raise UserError(
                     f"{file.name} is a bare array, and nothing says where its axes lead and how far its voxels are "
@@ -48,7 +49,8 @@ def npy_exams(src: Path, files: Sequence[SourceFile], settings: ImportSettings, 
     found = []
     for series in exams.values():
         key = min(series)
-        found.append(FoundExam(key, f"volume {key}", tuple(series[one] for one in sorted(series))))
+        files, parts = zip(*(series[one] for one in sorted(series)), strict=True)
+        found.append(FoundExam(key, key, Person(f"volume {key}"), parts, files=files))
     return sorted(found, key=lambda exam: exam.key)
 
 
@@ -57,38 +59,32 @@ def _plane_of_folder(path: Path) -> Plane | None:
     return next((plane for plane in PLANES if name == plane), None)
 
 
-def _volume(file: SourceFile, axes: str, spacing: float) -> Callable[[], Iterator[ImportedSeries]]:
-    def read() -> Iterator[ImportedSeries]:
-        voxels, remarks = read_npy(file.path, file.name)
-        volume = Volume(voxels, directions_of(axes), (spacing,) * 3, position=None)
-        reason = f"bare array; axes {axes} and voxels of {spacing:g} mm as told"
-        yield from series_of(volume, file.name, "npy", reason, remarks)
-
-    return read
+def _volume(file: SourceFile, axes: str, spacing: float) -> Iterator[ImportedSeries]:
+    voxels, remarks = read_npy(file.path, file.name)
+    volume = Volume(voxels, directions_of(axes), (spacing,) * 3, position=None)
+    reason = f"bare array; axes {axes} and voxels of {spacing:g} mm as told"
+    yield from series_of(volume, file.name, "npy", reason, remarks)
 
 
-def _series(file: SourceFile, plane: Plane) -> Callable[[], Iterator[ImportedSeries]]:
-    def read() -> Iterator[ImportedSeries]:
-        voxels, remarks = read_npy(file.path, file.name)
-        if len(voxels) < FEWEST_SLICES:
-            raise UserError(f"{file.name} has {len(voxels)} slices; a series needs {FEWEST_SLICES}")
-        # One millimetre stands for the spacing that is not known: only the pixels' shape matters to the pictures.
-        volume = Volume(voxels, directions_of(DISPLAY[plane]), (1.0,) * 3, position=None)
-        pictures, _ = pictures_of(file.name, volume)
-        reasons = ("bare array", f"{plane} by its folder's name", "spacing not known; square pixels assumed")
-        yield ImportedSeries(
-            plane=plane,
-            volume=pictures,
-            pixel_mm=0.0,
-            slice_mm=0.0,
-            laterality="",
-            source="npy",
-            source_sha256=volume.sha256(),
-            choice="; ".join((*reasons, "laterality unknown", WINDOW)),
-            remarks=remarks,
-        )
-
-    return read
+def _series(file: SourceFile, plane: Plane) -> Iterator[ImportedSeries]:
+    voxels, remarks = read_npy(file.path, file.name)
+    if len(voxels) < FEWEST_SLICES:
+        raise UserError(f"{file.name} has {len(voxels)} slices; a series needs {FEWEST_SLICES}")
+    # One millimetre stands for the spacing that is not known: only the pixels' shape matters to the pictures.
+    volume = Volume(voxels, directions_of(DISPLAY[plane]), (1.0,) * 3, position=None)
+    pictures, _ = pictures_of(file.name, volume)
+    reasons = ("bare array", f"{plane} by its folder's name", "spacing not known; square pixels assumed")
+    yield ImportedSeries(
+        plane=plane,
+        volume=pictures,
+        pixel_mm=0.0,
+        slice_mm=0.0,
+        laterality="",
+        source="npy",
+        source_sha256=volume.sha256(),
+        choice="; ".join((*reasons, "laterality unknown", WINDOW)),
+        remarks=remarks,
+    )
 
 
 def read_npy(path: Path, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -87,13 +89,24 @@ class ImportedSeries:
     """Made, no patient's knee."""
 
 
+class Person(NamedTuple):
+    """One person among some exams; not to be written anywhere."""
+
+    name: str
+    """Such as `patient` and the ID, or `study` and its UID where there is none."""
+    issuer: str = ""
+    """Of the ID; empty where some of its images have none."""
+
+
 @dataclass(frozen=True, eq=False)
 class FoundExam:
     """An exam whose headers are known and whose pixels are still on disk."""
 
     key: str
     """Orders the exams of one source; depends on no file name."""
-    person: str
+    study: str
+    """StudyInstanceUID, or what stands for it; of DICOM not to be written anywhere."""
+    person: Person
     """Equal for exams of one person; not to be written anywhere."""
     parts: tuple[Callable[[], Iterator[ImportedSeries]], ...]
     """Each decodes, turns and resamples some of its series."""
@@ -103,3 +116,7 @@ class FoundExam:
     """Task to label, where the source has labels."""
     remarks: tuple[str, ...] = ()
     """Sentences on what contradicts its side, and on what was assumed of its series."""
+    series: tuple[str, ...] | None = None
+    """SeriesInstanceUIDs of what may belong to it; None for all of its study."""
+    files: tuple[Path, ...] = ()
+    """Of volumes, by which their path is told."""

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from kneessl.errors import UserError
 from kneessl.sources.notes import Notes
+
+EntryKind = Literal["file", "folder", "closed", "link"]
 
 
 @dataclass(frozen=True)
@@ -88,30 +91,55 @@ def files_in(src: Path) -> Listing:
     Raises:
         UserError: it does not exist, may not be entered, or holds no files.
     """
+    found: dict[EntryKind, list[Path]] = {"file": [], "folder": [], "closed": [], "link": []}
+    for kind, path in entries(src):
+        found[kind].append(path)
+    folders = sorted(found["folder"])
+    names = [f"folder {folders.index(one) + 1} of {len(folders)}" for one in sorted(set(found["closed"]))]
+    return Listing(sorted(found["file"]), names, len(found["link"]))
+
+
+def entries(src: Path) -> Iterator[tuple[EntryKind, Path]]:
+    """What lies in a folder and its subfolders, but hidden things, in no order; of a file, itself.
+
+    Each is a file, a folder, a folder that may not be entered (once more, as `closed`), or a symbolic link that leads
+    to a folder or nowhere, which is not followed. No list of them is kept: an archive has millions.
+
+    Raises:
+        UserError: `src` does not exist, may not be entered, or holds no files.
+    """
     if src.is_file():
-        return Listing([src], [])
+        yield "file", src
+        return
     if not src.is_dir():
         raise UserError(f"{src} does not exist; name a file or folder with DICOM, NIfTI or .npy volumes")
-    files: list[Path] = []
-    folders: list[Path] = []
-    closed: set[Path] = set()
-    links = 0
-    for place, names, inside in os.walk(src, onerror=lambda error: closed.add(Path(error.filename))):
-        names[:] = [name for name in names if not name.startswith(".")]
-        folders += [Path(place, name) for name in names]
-        links += sum(Path(place, name).is_symlink() for name in names)
-        for path in (Path(place, name) for name in inside if not name.startswith(".")):
-            try:
-                if path.is_file():
-                    files.append(path)
-                else:
-                    links += path.is_symlink()
-            except PermissionError:  # a folder that may be listed, but not entered
-                closed.add(Path(place))
-    if src in closed:
-        raise no_entry(str(src))
-    if not files and not closed:
+    something = False
+    for kind, path in _inside(src):
+        if kind == "closed" and path == src:
+            raise no_entry(str(src))
+        something |= kind in {"file", "closed"}
+        yield kind, path
+    if not something:
         raise UserError(f"{src} holds no files; name a folder with DICOM, NIfTI or .npy volumes")
-    folders.sort()
-    names = [f"folder {folders.index(one) + 1} of {len(folders)}" for one in sorted(closed)]
-    return Listing(sorted(files), names, links)
+
+
+def _inside(folder: Path) -> Iterator[tuple[EntryKind, Path]]:
+    closed = not os.access(folder, os.X_OK)  # one that may be listed, but whose files nobody may open
+    try:
+        with os.scandir(folder) as content:
+            for entry in content:
+                if closed or entry.name.startswith("."):
+                    continue
+                path = Path(entry.path)
+                if entry.is_dir():
+                    yield "folder", path
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _inside(path)
+                elif entry.is_file():
+                    yield "file", path
+                elif entry.is_symlink():
+                    yield "link", path
+    except OSError:
+        closed = True
+    if closed:
+        yield "closed", folder

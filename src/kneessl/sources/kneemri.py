@@ -18,6 +18,7 @@ import pickletools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import Split
-from kneessl.sources.exam import FEWEST_SLICES, FoundExam, ImportedSeries, ImportSettings
+from kneessl.sources.exam import FEWEST_SLICES, FoundExam, ImportedSeries, ImportSettings, Person
 from kneessl.sources.files import SourceFile
 from kneessl.sources.notes import Notes
 from kneessl.sources.resample import WINDOW, pictures_of
@@ -84,27 +85,29 @@ def kneemri_exams(src: Path, files: Sequence[SourceFile], settings: ImportSettin
 
 
 def _exam(knee: KneeVolume) -> FoundExam:
-    def read() -> Iterator[ImportedSeries]:
-        # One millimetre stands for the spacing that is not published: only the pixels' shape matters to the pictures.
-        volume = Volume(read_knee(knee.file, knee.name), directions_of(DISPLAY["sagittal"]), (1.0,) * 3, position=None)
-        pictures, _ = pictures_of(knee.name, volume)
-        size = " x ".join(map(str, volume.voxels.shape[1:]))
-        reasons = (f"KneeMRI {knee.name}", f"spacing not published; {size} square pixels assumed", "laterality unknown")
-        yield ImportedSeries(
-            plane="sagittal",
-            volume=pictures,
-            pixel_mm=0.0,
-            slice_mm=0.0,
-            laterality="",
-            source="KneeMRI",
-            source_sha256=volume.sha256(),
-            choice="; ".join((*reasons, WINDOW)),
-            weighting="PD",
-            fat_suppressed=True,
-        )
+    key, person = f"{knee.exam:012d}-{knee.series:012d}", Person(f"KneeMRI {knee.exam}")
+    parts, files = (partial(_read, knee),), (knee.file,)
+    return FoundExam(key, f"KneeMRI {key}", person, parts, knee.split, knee.labels, files=files)
 
-    key = f"{knee.exam:012d}-{knee.series:012d}"
-    return FoundExam(key, f"KneeMRI {knee.exam}", (read,), knee.split, knee.labels)
+
+def _read(knee: KneeVolume) -> Iterator[ImportedSeries]:
+    # One millimetre stands for the spacing that is not published: only the pixels' shape matters to the pictures.
+    volume = Volume(read_knee(knee.file, knee.name), directions_of(DISPLAY["sagittal"]), (1.0,) * 3, position=None)
+    pictures, _ = pictures_of(knee.name, volume)
+    size = " x ".join(map(str, volume.voxels.shape[1:]))
+    reasons = (f"KneeMRI {knee.name}", f"spacing not published; {size} square pixels assumed", "laterality unknown")
+    yield ImportedSeries(
+        plane="sagittal",
+        volume=pictures,
+        pixel_mm=0.0,
+        slice_mm=0.0,
+        laterality="",
+        source="KneeMRI",
+        source_sha256=volume.sha256(),
+        choice="; ".join((*reasons, WINDOW)),
+        weighting="PD",
+        fat_suppressed=True,
+    )
 
 
 def find_volumes(src: Path, notes: Notes) -> list[KneeVolume]:

@@ -1,7 +1,8 @@
 """NIfTI volumes (`.nii`, `.nii.gz`)."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -9,7 +10,7 @@ import numpy as np
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import Plane
-from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings
+from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings, Person
 from kneessl.sources.files import SourceFile, sha256_of
 from kneessl.sources.notes import Notes
 from kneessl.sources.subjects import Subject, is_label_map, subjects
@@ -64,14 +65,14 @@ def _exams(subject: Subject, volumes: dict[str, tuple[SourceFile, tuple[Plane, .
         exam.update(dict.fromkeys(planes, key))
     for exam in exams:
         keys = sorted(set(exam.values()))
-        yield FoundExam(keys[0], f"subject {subject.person}", tuple(_part(volumes[key][0]) for key in keys))
+        of_exam = [volumes[key][0] for key in keys]
+        person = Person(f"subject {subject.person}")
+        parts = tuple(partial(_read, file) for file in of_exam)
+        yield FoundExam(keys[0], keys[0], person, parts, files=tuple(file.path for file in of_exam))
 
 
-def _part(file: SourceFile) -> Callable[[], Iterator[ImportedSeries]]:
-    def read() -> Iterator[ImportedSeries]:
-        yield from series_of(read_nifti(file.path, file.name), file.name, "NIfTI", "NIfTI")
-
-    return read
+def _read(file: SourceFile) -> Iterator[ImportedSeries]:
+    yield from series_of(read_nifti(file.path, file.name), file.name, "NIfTI", "NIfTI")
 
 
 def read_nifti(path: Path, name: str) -> Volume:

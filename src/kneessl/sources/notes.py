@@ -2,11 +2,24 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Literal, NamedTuple
 
 from kneessl.errors import UserError
 
 _FILE = re.compile(r"\bfile (\d+) of \d+")
+
+NoteKind = Literal["fault", "left out", "assumed"]
+
+
+class Note(NamedTuple):
+    """One line of what was left out or assumed; of a fault, what should have been read and could not be."""
+
+    study: str
+    """StudyInstanceUID; empty where it is not known."""
+    kind: NoteKind
+    what: str
+    times: int
 
 
 class Notes:
@@ -24,6 +37,7 @@ class Notes:
         self.faults = 0
         """Among them, how many things should have been read and could not be."""
         self._of_study: dict[str, Counter[str]] = defaultdict(Counter)
+        self._faulty: set[tuple[str, str]] = set()
 
     def leave_out(self, what: str, count: int = 1, study: str = "") -> None:
         """Note something that was never meant for the exam folder, such as a localiser.
@@ -50,6 +64,7 @@ class Notes:
         if not self.skip_faulty:
             raise error
         self.faults += 1
+        self._faulty.add((study, str(error)))
         self.leave_out(str(error), study=study)
 
     def of_study(self, study: str) -> tuple[str, ...]:
@@ -64,6 +79,14 @@ class Notes:
         """What was taken for granted, each with its count."""
         return _lines(self.assumed)
 
+    def lines(self) -> Iterator[Note]:
+        """Everything noted, study by study."""
+        for study, counts in sorted(self._of_study.items()):
+            for what, count in sorted(counts.items()):
+                yield Note(study, "fault" if (study, what) in self._faulty else "left out", what, count)
+        for what, count in sorted(self.assumed.items()):
+            yield Note("", "assumed", what, count)
+
     def __bool__(self) -> bool:
         """Whether anything was left out."""
         return bool(self.left_out)
@@ -72,14 +95,17 @@ class Notes:
         return "; ".join(_lines(self.left_out))
 
 
-def _lines(counts: Mapping[str, int]) -> tuple[str, ...]:
+def summary(counts: Iterable[tuple[str, int]]) -> tuple[str, ...]:
     """Each with its count; what differs only in the number of a file is one line, which names the first."""
-    kinds: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for what in counts:
+    kinds: dict[str, tuple[int, str, int, bool]] = {}
+    for what, count in counts:
         file = _FILE.search(what)
-        kinds[_FILE.sub("file", what)].append((int(file[1]) if file else 0, what))
-    lines = []
-    for alike in kinds.values():
-        number = sum(counts[what] for _, what in alike)
-        lines.append(f"{min(alike)[1]} ({number}{' alike' if len(alike) > 1 else ''})")
-    return tuple(sorted(lines))
+        number, kind = int(file[1]) if file else 0, _FILE.sub("file", what)
+        first, words, total, alike = kinds.get(kind, (number, what, 0, False))
+        alike = alike or what != words
+        kinds[kind] = (*min((first, words), (number, what)), total + count, alike)
+    return tuple(sorted(f"{what} ({count}{' alike' if alike else ''})" for _, what, count, alike in kinds.values()))
+
+
+def _lines(counts: Mapping[str, int]) -> tuple[str, ...]:
+    return summary(counts.items())

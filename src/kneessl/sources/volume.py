@@ -43,11 +43,13 @@ class Volume:
     """Distance in mm between neighbouring slices, rows and columns."""
     position: np.ndarray | None
     """Centre of the first voxel in LPS, mm; None where the file does not say."""
+    told_plane: Plane | None = None
+    """The plane of its slices, where more than their orientation tells it."""
 
     @property
     def plane(self) -> Plane:
-        """The plane of the slices: the largest component of their normal."""
-        return PLANE_OF_AXIS[_nearest_axes(self.directions)[0]]
+        """The plane of the slices: as told, or the largest component of their normal."""
+        return PLANE_OF_AXIS[self._nearest_axes()[0]]
 
     @property
     def centre(self) -> np.ndarray | None:
@@ -69,7 +71,7 @@ class Volume:
     def displayed(self, plane: Plane | None = None) -> "Volume":
         """The same volume, its axes reordered and flipped as `DISPLAY` has them for `plane` (default: its own)."""
         wanted = directions_of(DISPLAY[plane or self.plane])
-        nearest = _nearest_axes(self.directions)
+        nearest = self._nearest_axes()
         order = [nearest.index(int(np.abs(direction).argmax())) for direction in wanted]
         stack = replace(
             self,
@@ -98,6 +100,14 @@ class Volume:
             ),
             count,
         )
+
+    def _nearest_axes(self) -> list[int]:
+        """The patient axis (x, y, z = 0, 1, 2) of each stack axis; the slices choose first."""
+        size = np.abs(self.directions)
+        first = PLANE_OF_AXIS.index(self.told_plane) if self.told_plane else int(size[0].argmax())
+        rest = [axis for axis in range(3) if axis != first]
+        rows, columns = max(permutations(rest), key=lambda pair: size[1, pair[0]] + size[2, pair[1]])
+        return [first, rows, columns]
 
     def _flipped(self, axis: int) -> "Volume":
         last = (self.voxels.shape[axis] - 1) * self.spacing[axis] * self.directions[axis]
@@ -130,15 +140,6 @@ def directions_of(code: str) -> np.ndarray:
     if np.linalg.matrix_rank(directions) < 3:
         raise ValueError(code)
     return directions
-
-
-def _nearest_axes(directions: np.ndarray) -> list[int]:
-    """The patient axis (x, y, z = 0, 1, 2) of each stack axis; the slices choose first."""
-    size = np.abs(directions)
-    first = int(size[0].argmax())
-    rest = [axis for axis in range(3) if axis != first]
-    rows, columns = max(permutations(rest), key=lambda pair: size[1, pair[0]] + size[2, pair[1]])
-    return [first, rows, columns]
 
 
 def edges_of(plane: Plane) -> dict[str, str]:

@@ -68,6 +68,17 @@ def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahe
         yield waiting.popleft().result()
 
 
+def require_workers(workers: int | None) -> int:
+    """How many processes are meant: as many as there are cores for this one where the user does not say.
+
+    Raises:
+        UserError: fewer than 1.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"workers is {workers}; use at least 1")
+    return len(os.sched_getaffinity(0)) if workers is None else workers
+
+
 class InThisProcess(Executor):
     """Does each piece when it is submitted; `map` does it when its result is asked for."""
 

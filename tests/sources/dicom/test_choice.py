@@ -333,7 +333,7 @@ def test_faults_are_raised_unless_they_are_skipped(tmp_path):
 def test_another_plane_survives_pixels_that_cannot_be_decoded(tmp_path):
     write(tmp_path / "src", 1, SAGITTAL, PixelData=b"\0\0")
     write(tmp_path / "src", 2, AXIAL)
-    import_exams(tmp_path / "src", tmp_path / "out", skip_faulty=True)
+    import_exams(tmp_path / "src", tmp_path / "out")
     assert [path.parent.name for path in (tmp_path / "out").rglob("*.npy")] == ["axial"]
 
 

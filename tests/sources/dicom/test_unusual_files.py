@@ -182,7 +182,7 @@ def test_a_folder_that_may_not_be_entered_is_said_by_number(tmp_path, closed, ca
     with pytest.raises(UserError, match=r"folder \d of \d may not be entered \(permission denied\)") as error:
         import_exams(tmp_path / "src", tmp_path / "out")
     assert "Quaxolotl" not in str(error.value).replace(str(tmp_path), "")
-    import_exams(tmp_path / "src", tmp_path / "out", skip_faulty=True)
+    import_exams(tmp_path / "src", tmp_path / "out")
     assert len(rows(tmp_path / "out")) == 1
     assert "may not be entered" in capsys.readouterr().err
 
@@ -315,7 +315,7 @@ def test_bad_files_of_a_kind_are_counted_in_one_line(tmp_path, capsys, count, br
     write_dicom(tmp_path / "src", noise(count), **{broken: None})
     write_dicom(tmp_path / "src", noise(7), SAGITTAL, SeriesInstanceUID="2.25.77")
     (tmp_path / "src" / "zzz.dcm").write_bytes(b"hello")
-    import_exams(tmp_path / "src", tmp_path / "out", skip_faulty=True)
+    import_exams(tmp_path / "src", tmp_path / "out")
     left_out = capsys.readouterr().err.splitlines()[0]
     assert left_out.count(f"no valid {broken}") == 1
     assert f"({count} alike)" in left_out

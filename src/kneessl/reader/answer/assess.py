@@ -17,6 +17,7 @@ from kneessl.model.predict import predict_task
 from kneessl.reader.answer.assessment import NO_DIAGNOSIS, Assessment, Flag, ModelFacts, PlaneResult, TaskAssessment
 from kneessl.reader.answer.evidence import Evidence, evidence_of, key_slices
 from kneessl.reader.answer.quality import quality_flags
+from kneessl.sources.dicom.exams import with_told_planes
 from kneessl.sources.dicom.image import read_headers
 from kneessl.sources.dicom.series import Knee, Prepared, SeriesFacts, find_knees
 from kneessl.sources.exam import DEFAULT_ECHO_MS
@@ -55,8 +56,15 @@ class Assessor:
         files: Sequence[Path],
         echo_ms: float = DEFAULT_ECHO_MS,
         weighting: Mapping[Plane, Weighting] | None = None,
+        planes: Mapping[str, Plane] | None = None,
     ) -> list[Knee]:
         """The knees in some DICOM files; each records what of its study, and of those without a knee, is not used.
+
+        Args:
+            files: The files.
+            echo_ms: Echo time that is wanted.
+            weighting: What is wanted of some planes.
+            planes: SeriesInstanceUID to plane, where a table tells it, as for `kneessl import`.
 
         Raises:
             NoKneeError: there is none; it says what the files are instead.
@@ -65,7 +73,8 @@ class Assessor:
         """
         notes = Notes(skip_faulty=True)
         named = [(file, f"file {number} of {len(files)}") for number, file in enumerate(files, start=1)]
-        knees = find_knees(read_headers(named, notes), echo_ms, every_echo=False, notes=notes, weighting=weighting)
+        images = with_told_planes(read_headers(named, notes), planes or {}, notes)
+        knees = find_knees(images, echo_ms, every_echo=False, notes=notes, weighting=weighting)
         if not knees:
             error = UserError if notes.faults else NoKneeError
             raise error(f"there is no knee MR series that can be used here; left out: {str(notes) or 'nothing'}")

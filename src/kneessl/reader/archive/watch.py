@@ -10,13 +10,12 @@ from typing import Protocol
 
 from pydicom import Dataset, dcmread
 
-from kneessl.errors import UserError
+from kneessl.errors import UserError, fault_text
 from kneessl.reader.answer.assess import Assessor, NoKneeError
 from kneessl.reader.answer.assessment import Assessment, ModelFacts
 from kneessl.reader.archive.orthanc import Orthanc, StoredSeries, StoredStudy
 from kneessl.reader.dicom.returned import IDENTITY, SIDES, result_uids
 from kneessl.reader.dicom.structured import result_objects
-from kneessl.reader.faults import fault_text
 from kneessl.reader.intake.connection import MissingError, UnreachableError
 from kneessl.sources.dicom.image import quietly
 from kneessl.sources.dicom.series import Knee

@@ -2,7 +2,7 @@
 
 import logging
 
-from kneessl.reader.faults import fault_text
+from kneessl.errors import fault_text
 
 LOG = logging.getLogger("kneessl.serve")
 

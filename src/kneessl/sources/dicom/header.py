@@ -35,7 +35,15 @@ _LARGEST_DEFLATED = 2**20
 
 _ATTRIBUTES = [
     *("ImageType", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber"),
-    *("Modality", "PatientID", "IssuerOfPatientID", "BodyPartExamined", "Laterality", "ImageLaterality"),
+    *(
+        "Modality",
+        "PatientID",
+        "IssuerOfPatientID",
+        "AccessionNumber",
+        "BodyPartExamined",
+        "Laterality",
+        "ImageLaterality",
+    ),
     *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BurnedInAnnotation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
     *("RescaleIntercept", "RescaleSlope", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),

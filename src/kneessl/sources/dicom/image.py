@@ -1,7 +1,7 @@
 """DICOM headers as light records, one an image.
 
-Of the patient's identity only the ID and its issuer are ever read, to keep exams of one person together; they go no
-further than `Image`.
+Of the patient's identity only the ID and its issuer are ever read, to keep exams of one person together, and the
+accession number, by which a hospital knows an exam; they go no further than `Image` and an import's index.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 
 from kneessl.errors import UserError
+from kneessl.exams.folder import Plane
 from kneessl.sources.dicom.header import LONGEST_MS, Acquisition, Header, acquisition, plausible, quietly, read_header
 from kneessl.sources.files import no_reading
 from kneessl.sources.notes import Notes
@@ -103,6 +104,10 @@ class Image:
     synthetic: bool
     """SyntheticData: made, not measured."""
     acquisition: Acquisition
+    accession: str = ""
+    """AccessionNumber, as the patient's ID not to be written anywhere but into a key file."""
+    told_plane: Plane | None = None
+    """By a table that came with the files; None where its orientation decides."""
 
 
 class LeftOut(Exception):
@@ -254,6 +259,7 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         inverted=_photometric(header) == "MONOCHROME1",
         synthetic=header.text("SyntheticData").upper() == "YES",
         acquisition=acquisition(header),
+        accession=header.text("AccessionNumber"),
     )
 
 

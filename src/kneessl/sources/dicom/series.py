@@ -12,9 +12,9 @@ from kneessl.sources.dicom.contrast import contrast_of
 from kneessl.sources.dicom.grouping import Group, groups_of
 from kneessl.sources.dicom.image import Image
 from kneessl.sources.dicom.laterality import SIDES, UNKNOWN, Placed, Side, sides
-from kneessl.sources.dicom.persons import Persons, by_person
+from kneessl.sources.dicom.persons import Persons, by_person, owner_of
 from kneessl.sources.dicom.stack import DicomSeries, Prepared, name_of, obliquity_deg, ordered, plane_of
-from kneessl.sources.exam import FEWEST_SLICES
+from kneessl.sources.exam import FEWEST_SLICES, Person
 from kneessl.sources.notes import Notes
 from kneessl.sources.quality import LOCALISERS, is_localiser
 
@@ -23,6 +23,7 @@ __all__ = ["DicomSeries", "Knee", "Prepared", "SeriesFacts", "find_knees"]
 _OWN_UID = (
     "images each with a {}InstanceUID of its own, as some anonymisers write them; give those of one {} the same one"
 )
+OWN_STUDY_UID = _OWN_UID.format("Study", "study")
 _UNKNOWN_SIDE = "its side is unknown, in a study of both knees"
 
 
@@ -54,7 +55,7 @@ class Knee:
 
     key: str
     """Orders the exams in a way that depends on no file name; a hash over study and side, and the exam's number."""
-    person: str
+    person: Person
     """Equal for exams of one person; not to be written anywhere."""
     candidates: Mapping[Plane, tuple[DicomSeries, ...]]
     """Best first."""
@@ -118,7 +119,7 @@ def find_knees(
         UserError: a series that lacks slices or has two at one place, unless `notes` skips faults.
     """
     images = list(images)
-    persons = Persons(images)
+    persons = Persons(map(owner_of, images))
     persons.note(notes)
     studies: dict[str, list[Image]] = defaultdict(list)
     for image in images:
@@ -126,19 +127,34 @@ def find_knees(
     wanted = Wanted(echo_ms, every_echo, weighting or {})
     single = [study for study, images_of_study in studies.items() if len(images_of_study) == 1]
     for study in single if len(single) >= FEWEST_SLICES else ():
-        notes.leave_out(_OWN_UID.format("Study", "study"), study=study)
+        notes.leave_out(OWN_STUDY_UID, study=study)
         del studies[study]
+    return [knee for study in sorted(studies, key=digest) for knee in knees_of(studies[study], persons, wanted, notes)]
+
+
+def knees_of(images: Sequence[Image], persons: Persons, wanted: Wanted, notes: Notes) -> list[Knee]:
+    """The exams in one study.
+
+    Args:
+        images: Of one StudyInstanceUID, in any order.
+        persons: Of these images, and of all others that may be of the same ones.
+        wanted: What the study is asked for.
+        notes: Collects what is left out.
+
+    Raises:
+        UserError: as `find_knees`.
+    """
+    study = images[0].study
     knees: list[Knee] = []
-    for study in sorted(studies, key=_digest):
-        people = by_person(studies[study], persons, notes)
-        for person, images_of_person in people.items():
-            # A hash over an identity could be undone, so a study of several persons is told apart by their series.
-            name = study if len(people) == 1 else study + min(_digest(image.series) for image in images_of_person)
-            knees += _knees_of(name, person, images_of_person, wanted, notes)
+    people = by_person(images, persons, notes)
+    for person, images_of_person in people.items():
+        # A hash over an identity could be undone, so a study of several persons is told apart by their series.
+        name = study if len(people) == 1 else study + min(digest(image.series) for image in images_of_person)
+        knees += _knees_of(name, person, images_of_person, wanted, notes)
     return knees
 
 
-def _knees_of(name: str, person: str, images: Sequence[Image], wanted: Wanted, notes: Notes) -> list[Knee]:
+def _knees_of(name: str, person: Person, images: Sequence[Image], wanted: Wanted, notes: Notes) -> list[Knee]:
     """The exams of one person in one study; `name` is hashed into their keys."""
     study = images[0].study
     left_out = notes.of_study(study)
@@ -148,7 +164,7 @@ def _knees_of(name: str, person: str, images: Sequence[Image], wanted: Wanted, n
     for side, of_knee in _by_knee(members, notes, study):
         choices = choose([Family(member.series, member.group.digest) for member in of_knee if member.series], wanted)
         knees += [
-            _knee(f"{_digest(name + side)} {number:04d}", person, side, of_knee, choice, left_out)
+            _knee(f"{digest(name + side)} {number:04d}", person, side, of_knee, choice, left_out)
             for number, choice in enumerate(choices)
         ]
     return knees
@@ -249,7 +265,7 @@ def _by_knee(members: Sequence[_Member], notes: Notes, study: str) -> list[tuple
 
 
 def _knee(
-    key: str, person: str, side: str, members: Sequence[_Member], choice: Choice, left_out: tuple[str, ...]
+    key: str, person: Person, side: str, members: Sequence[_Member], choice: Choice, left_out: tuple[str, ...]
 ) -> Knee:
     known = [member.side for member in members if member.series]
     source = max(known, key=lambda one: (one.side == side, one.sure, one.tagged)).source
@@ -310,5 +326,6 @@ def _facts(number: int, images: Sequence[Image], member: _Member, used: bool, re
     )
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """By which studies and knees are ordered."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -15,6 +15,8 @@ from kneessl.sources.volume import PLANE_OF_AXIS, Volume
 
 _LARGEST_GAP = 1.5
 _SAME_PLACE_MM = 0.01
+_LEAST_ALONG = 0.5
+"""Of the normal, along the axis of a plane that a table tells: 60 degrees off it at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,7 @@ class DicomSeries:
             directions=self.directions,
             spacing=(self.slice_mm, image.row_mm, image.column_mm),
             position=None if image.position is None else np.array(image.position),
+            told_plane=image.told_plane,
         )
 
     def prepared(self) -> Prepared:
@@ -109,7 +112,8 @@ class DicomSeries:
         shown = stack.displayed()
         volume, pixel_mm = pictures_of(self.name, shown)
         normal = ", ".join(f"{value:.2f}" for value in self.directions[0])
-        chosen = f"DICOM; {self.plane} by the normal ({normal}); {len(self.images)} slices by {self.order}"
+        told = "as told, normal" if self.images[0].told_plane else "by the normal"
+        chosen = f"DICOM; {self.plane} {told} ({normal}); {len(self.images)} slices by {self.order}"
         if self.assumed:
             chosen += f"; {self.assumed}"
         turned = shown.directions[0] @ self.directions[0] < 0
@@ -199,13 +203,23 @@ def _ordered_by_position(images: Sequence[Image]) -> DicomSeries:
 
 
 def plane_of(image: Image) -> Plane:
-    """The largest component of the normal."""
-    return PLANE_OF_AXIS[int(np.abs(directions_of_image(image)[0]).argmax())]
+    """As a table told it, or the largest component of the normal."""
+    return image.told_plane or PLANE_OF_AXIS[int(np.abs(directions_of_image(image)[0]).argmax())]
 
 
 def obliquity_deg(image: Image) -> float:
-    """Angle between the normal and the axis of its plane, 0 to about 55 degrees."""
-    return float(np.degrees(np.arccos(min(1.0, np.abs(directions_of_image(image)[0]).max()))))
+    """Angle between the normal and the axis of its plane, 0 to about 55 degrees, or 60 where the plane was told."""
+    return float(np.degrees(np.arccos(min(1.0, _along(image, plane_of(image))))))
+
+
+def _along(image: Image, plane: Plane) -> float:
+    """The component of the normal along the axis of a plane, 0 to 1."""
+    return float(np.abs(directions_of_image(image)[0])[PLANE_OF_AXIS.index(plane)])
+
+
+def with_told_plane(image: Image, plane: Plane) -> Image | None:
+    """An image whose plane a table tells; None where its orientation contradicts that."""
+    return replace(image, told_plane=plane) if _along(image, plane) >= _LEAST_ALONG else None
 
 
 def directions_of_image(image: Image) -> np.ndarray:
