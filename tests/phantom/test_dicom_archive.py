@@ -44,7 +44,7 @@ def knees(archive):
 @pytest.fixture(scope="module")
 def imported(archive):
     out = archive.parent / "imported"
-    import_exams(archive / "dicom", out, skip_faulty=True)
+    import_exams(archive / "dicom", out)
     return ExamFolder(out)
 
 

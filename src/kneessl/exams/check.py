@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane, Provenance
 from kneessl.progress import progress
@@ -124,8 +122,8 @@ def _look(folder: ExamFolder, place: tuple[str, str, str]) -> tuple[int, str]:
         volume = folder.series(*place)
     except UserError as error:
         return 0, str(error)
-    # In C order, so that a volume saved in Fortran order has the same hash.
-    return len(volume), hashlib.sha256(np.ascontiguousarray(volume)).hexdigest()
+    # tobytes in C order, so that a volume saved in Fortran order has the same hash.
+    return len(volume), hashlib.sha256(volume.tobytes()).hexdigest()
 
 
 def _inspect_repeats(hashes: dict[str, list[tuple[str, Path]]], findings: Findings) -> None:

@@ -165,7 +165,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(after=st.integers(0, 60), again=st.integers(0, 60), add=st.booleans())
 def test_whenever_it_is_interrupted_it_goes_on_to_the_same_folder(archive, whole, tmp_path_factory, after, again, add):
     place = tmp_path_factory.mktemp("interrupted")
