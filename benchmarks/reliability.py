@@ -25,7 +25,15 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from campaign import dicom_inputs, encoding_inputs, folder_inputs, relation_inputs, sent_inputs, volume_inputs
+from campaign import (
+    dicom_inputs,
+    encoding_inputs,
+    folder_inputs,
+    model_inputs,
+    relation_inputs,
+    sent_inputs,
+    volume_inputs,
+)
 from campaign.judge import FAULT, OUTCOMES, Wrong
 
 Kind = Callable[[np.random.Generator, Path], str]
@@ -42,7 +50,8 @@ KINDS: dict[str, tuple[int, Kind]] = {
     "zips": (3, sent_inputs.zips),
     "uploads": (7, sent_inputs.uploads),
     "configs": (4, sent_inputs.configs),
-    "run-folders": (1, sent_inputs.run_folder),
+    "run-folders": (1, model_inputs.run_folder),
+    "weights": (2, model_inputs.weights),
 }
 """How many of each hundred, and what makes one, puts it through a door and judges it."""
 COLUMNS = ("kind", "number", "outcome", "why", "seconds")

@@ -190,6 +190,8 @@ def test_another_broken_pipe_is_told(monkeypatch, capsys):
     [
         ("epochs: 3\nsize: 48\nepochs: 4\n", r"c\.yaml: epochs stands there 2 times; keep one"),
         ("view1:\n  blur: 0\n  flip: 1\n  blur: 1\n", r"c\.yaml: view1\.blur stands there 2 times"),
+        ("view2: null\nview2.per_slice: false\n", r"c\.yaml: view2 and view2\.per_slice both stand there; keep one"),
+        ("view2.flip: 1.0\nview2: {blur: 0.3}\n", r"c\.yaml: view2 and view2\.flip both stand there"),
         ("probe: &a [*a]\n", r"c\.yaml: probe refers to itself"),
         ("settings: &a {hidden: *a}\n", r"c\.yaml: .*refers to itself"),
         ("view1: {blur: null}\n", "a view's blur is None; it must be from 0 to 1"),

@@ -1,10 +1,12 @@
 import errno
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from kneessl.errors import UserError, out_of_space, sentence
-from kneessl.files import new_folder, replacing
+from kneessl.files import new_folder, replacing, sweep
+from kneessl.sources.files import private_folder
 
 
 class SafetensorError(Exception):
@@ -52,3 +54,61 @@ def test_a_device_that_is_full_is_recognised():
     with pytest.raises(OSError, match="No space left") as full:
         Path("/dev/full").write_text("x")
     assert out_of_space(full.value) == "no space left on the disk"
+
+
+def abandoned(path: Path, folder: bool) -> Path:
+    """What a process that was killed leaves of `path`."""
+    left = path.parent / f".{path.name}.ab12_xyz.partial"
+    if folder:
+        (left / "train").mkdir(parents=True)
+        left = left / "train" / "0000.npy"
+    left.write_bytes(b"half")
+    return left
+
+
+def test_what_a_killed_process_began_goes_when_the_same_is_written_again_and_nothing_else(tmp_path, capsys):
+    mine = abandoned(tmp_path / "knees", folder=True)
+    others = [abandoned(tmp_path / "knees.v2", folder=True), abandoned(tmp_path / "other", folder=False)]
+    users = tmp_path / ".knees.partial"
+    users.write_text("a user's own")
+    with new_folder(tmp_path / "knees") as folder:
+        (folder / "a").write_text("whole")
+    assert not mine.exists()
+    assert all(path.exists() for path in (*others, users))
+    assert capsys.readouterr().err == f"note: {tmp_path}: deleted what a killed process had left unfinished (1)\n"
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path, capsys):
+    with new_folder(tmp_path / "knees") as first:
+        with new_folder(tmp_path / "knees") as second:
+            (second / "a").write_text("second")
+        assert first.is_dir()
+        with replacing(tmp_path / "run" / "last.ckpt") as partial:
+            sweep(tmp_path)
+            assert partial.is_file()
+        (tmp_path / "knees" / "a").unlink()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_folder_is_swept_at_any_depth_in_one_line(tmp_path, capsys):
+    left = []
+    for name, folder in (("last.ckpt", False), ("metrics.csv", False), ("model", True)):
+        (tmp_path / "folds" / "0" / "checkpoints").mkdir(parents=True, exist_ok=True)
+        left.append(abandoned(tmp_path / "folds" / "0" / "checkpoints" / name, folder))
+    sweep(tmp_path)
+    assert not any(path.exists() for path in left)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_study_that_a_killed_process_left_behind_is_deleted_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with private_folder() as living:
+        gone = tmp_path / "kneessl-study-0123abcd"
+        gone.mkdir()
+        (gone / "image").write_bytes(b"pixels")
+        store = tmp_path / "kneessl-0123abcd"
+        store.mkdir()
+        with private_folder():
+            assert living.is_dir()
+        assert store.is_dir()
+        assert not gone.exists()

@@ -1,4 +1,4 @@
-"""What others send: zips, uploads to `kneessl serve`, settings in YAML, and the run folder of a model."""
+"""What others send: zips, uploads to `kneessl serve`, and settings in YAML."""
 
 import io
 import json
@@ -18,11 +18,10 @@ import yaml
 from starlette.testclient import TestClient
 
 from campaign.doors import imported, plain, read_by_predict
-from campaign.judge import REFUSED, RIGHT, SAID, Wrong, tell, temporary_in
+from campaign.judge import REFUSED, RIGHT, Wrong, tell, temporary_in
 from campaign.studies import SECRET, file_of, series
 from kneessl import cli
 from kneessl.errors import UserError
-from kneessl.model.model import load_model
 from kneessl.reader.intake.intake import files_of
 from kneessl.reader.web.app import create_app
 from kneessl.reader.web.security import Access
@@ -30,8 +29,6 @@ from kneessl.reader.web.store import Store
 from kneessl.sources.limits import Limits
 
 Random = np.random.Generator
-MODEL = Path("runs/demo/pretrained")
-"""Of `make demo`; `run_folder` damages copies of it."""
 
 
 # ---- zips
@@ -322,75 +319,3 @@ def same(got: Any, asked: Any) -> bool:
         or str(got) == str(asked)
         or (isinstance(got, list | tuple) and len(got) == 1 and same(got[0], asked))
     )
-
-
-# ---- the run folder of a model
-
-
-@cache
-def whole_model() -> str:
-    return load_model(MODEL).sha256
-
-
-def run_folder(rng: Random, work: Path) -> str:
-    """A model of which one file is damaged: refused, or the same model, by its hash."""
-    run = work / "run"
-    run.mkdir()
-    for file in MODEL.iterdir():
-        if file.is_file():
-            (run / file.name).symlink_to(file.resolve())
-    names = ("run.json", "decisions.json", "familiarity.safetensors", "model.safetensors", "config.yaml")
-    name = names[int(rng.choice(len(names), p=[0.4, 0.3, 0.15, 0.1, 0.05]))]
-    content = bytearray((MODEL / name).read_bytes())
-    (run / name).unlink()
-    kind = int(rng.integers(8))
-    if name.endswith(".json") and kind < 4:
-        record = json.loads(content)
-        _damage_record(rng, record)
-        content = bytearray(json.dumps(record).encode())
-    elif kind < 6:
-        limit = len(content) if name.endswith(".json") or kind == 4 else 3000
-        content[int(rng.integers(limit))] ^= 1 << int(rng.integers(8))
-    elif kind == 6:
-        del content[int(rng.integers(len(content))) :]
-    if kind < 7:
-        (run / name).write_bytes(content)
-    told = tell(lambda: load_model(run))
-    if told.refusal:
-        return REFUSED
-    changed = kind == 7 or bytes(content) != (MODEL / name).read_bytes()
-    if not changed or name == "config.yaml":
-        return RIGHT
-    if told.value.sha256 == whole_model() and name != "run.json":
-        raise Wrong(f"a damaged {name} counts as the very same model")
-    _require_same_reading(told.value, name)
-    return SAID
-
-
-def _damage_record(rng: Random, record: dict[str, Any]) -> None:
-    """Delete or replace one value, at any depth."""
-    place: Any = record
-    while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        if not keys:
-            return
-        key = keys[int(rng.integers(len(keys)))]
-        if isinstance(place[key], dict | list) and rng.random() < 0.7:
-            place = place[key]
-            continue
-        values = (None, -1, "x", [], {}, 1e400, "sagittal", True, 3)
-        if rng.random() < 0.3:
-            del place[key]
-        else:
-            place[key] = values[int(rng.integers(len(values)))]
-        return
-
-
-def _require_same_reading(model: Any, name: str) -> None:
-    """It reads series as the whole model does: the same planes, tasks and preprocessing."""
-    whole = load_model(MODEL)
-    if model.tasks != whole.tasks or list(model.planes) != list(whole.planes):
-        raise Wrong(f"a damaged {name} changes what the model answers")
-    for plane in whole.planes:
-        if model.planes[plane].preprocessing != whole.planes[plane].preprocessing:
-            raise Wrong(f"a damaged {name} changes how the model reads pictures")

@@ -84,6 +84,9 @@ def require_not_negative(settings: Mapping[str, Any], *names: str) -> None:
 def require_plain(file: Path) -> None:
     """Refuse a file of settings that says one thing twice or refers to itself; the parser reports all other faults.
 
+    A group beside its own options, such as `view2: null` and `view2.blur: .1`, says one thing twice: the parser would
+    take one of them, by their order.
+
     Raises:
         UserError: it does.
     """
@@ -103,4 +106,8 @@ def require_plain(file: Path) -> None:
         for key, (_, value) in zip(keys, node.value, strict=True):
             if keys.count(key) > 1:
                 raise UserError(f"{file}: {name}{key} stands there {keys.count(key)} times; keep one")
+            if part := next((other for other in keys if other.startswith(f"{key}.")), None):
+                raise UserError(
+                    f"{file}: {name}{key} and {name}{part} both stand there; keep one, or write it as a group"
+                )
             nodes.append((value, f"{name}{key}.", depth + 1))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from kneessl.errors import UserError
+from kneessl.files import discard_abandoned, held_folder
 from kneessl.sources.notes import Notes
 
 EntryKind = Literal["file", "folder", "closed", "link"]
+_PRIVATE = "kneessl-study-"
+_ABANDONED = re.compile(f"{_PRIVATE}[a-z0-9_]{{8}}")
+"""What a process that is killed while it holds a study leaves in the folder for temporary files."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,10 @@ def source_files(src: Path, notes: Notes) -> list[SourceFile]:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A temporary folder that only this user may enter."""
-    with tempfile.TemporaryDirectory(prefix="kneessl-") as folder:
-        yield Path(folder)
+    """A temporary folder that only this user may enter; those that killed processes left behind go first, unsaid."""
+    discard_abandoned(Path(tempfile.gettempdir()), _ABANDONED)
+    with held_folder(_PRIVATE) as folder:
+        yield folder
 
 
 def sha256_of(file: SourceFile) -> str:

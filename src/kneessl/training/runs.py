@@ -14,7 +14,7 @@ import yaml
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder
-from kneessl.files import write_text
+from kneessl.files import sweep, write_text
 from kneessl.training.machine import describe_machine, peak_memory
 from kneessl.views.preprocess import Preprocessing
 
@@ -47,6 +47,7 @@ def open_run(
     """
     if first:
         _claim(out, plain(settings), plain(defaults or {}), resume)
+        sweep(out)
     checkpoint = out / LAST
     return checkpoint if checkpoint.is_file() else None
 
