@@ -1,16 +1,18 @@
 """kill -9 and a full disk at random moments: does each command end as if nothing had happened?
 
-    python benchmarks/interrupted.py [--kills 20] [--disks 20] [--trainings 5] [--seed 0] [--model runs/demo/pretrained]
+    python benchmarks/interrupted.py [--commands import predict pretrain finetune compare] [--kills 100] [--disks 100]
+                                     [--seed 0] [--model runs/demo/pretrained]
 
-`import`, `predict --each`, `pretrain` and `finetune --folds` run once unbroken, in a process of their own. Then each
-is killed at random moments of that time and typed again (trainings with --resume): its output must then be that of the
-unbroken run, byte for byte but for times, and no half of it may stand under its name before. Then each writes to a disk
-(tmpfs, which takes root) with less room than it needs: one sentence must say so, and the same result must come once
-there is room. Faults are lines; ends with a table.
+Each command runs once unbroken, in a process of its own. Then it is killed at random moments of that time and typed
+again (trainings with --resume): its output must then be that of the unbroken run, byte for byte but for times; no half
+of it may stand under its name before, no process it started may live on, and nothing that it began may be left after.
+Then each writes to a disk (tmpfs, which takes root) with less room than it needs: one sentence must say so, and the
+same result must come once there is room. Faults are lines; ends with a table. `watched.py` does the same to `watch`.
 """
 
 import argparse
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -29,7 +31,8 @@ from pathlib import Path
 import numpy as np
 from campaign.studies import SECRET, save, study_of
 
-VARYING = ("report.html", "metrics.csv", "run.json", "MODEL_CARD.md", "config.yaml", "last.ckpt", "studies.csv")
+VARYING = ("report.html", "metrics.csv", "run.json", "MODEL_CARD.md", "config.yaml", "last.ckpt", "studies.csv",
+           "comparison.html", "log.txt")  # fmt: skip
 """Hold times, or the path of the output; what else there is must be the same."""
 SMALL = ["--epochs", "2", "--size", "32", "--batch", "4", "--slices", "2", "--precision", "float32", "--seed", "1"]
 
@@ -49,6 +52,7 @@ def start(words: list[str], log: Path) -> int:
     if child:
         return child
     status = 1
+    os.setsid()
     try:
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
@@ -74,6 +78,18 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def alone(group: int) -> bool:
+    """Whether no process of a group is left, or soon none is."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+    return False
+
+
 def content_of(out: Path) -> dict[str, str]:
     """Each file of an output with the hash of its content, without times, and without what was begun and is hidden."""
     found = {}
@@ -83,6 +99,10 @@ def content_of(out: Path) -> dict[str, str]:
             content = path.read_bytes()
             if path.name == "result.json":
                 content = json.dumps({k: v for k, v in json.loads(content).items() if k != "seconds"}).encode()
+            if path.name == "comparison.csv":
+                rows = csv.DictReader(content.decode().splitlines())
+                timeless = [{k: v for k, v in row.items() if "seconds" not in k and "memory" not in k} for row in rows]
+                content = json.dumps(timeless).encode()
             found[str(path.relative_to(out))] = hashlib.sha256(content).hexdigest()
     return found
 
@@ -110,17 +130,17 @@ def faults_after_kill(
     time.sleep(rng.uniform(0.02, 1) * seconds)
     os.kill(child, signal.SIGKILL)
     status = ended(child)
-    faults = []
+    faults = [] if alone(child) else ["a process that it started lives on"]
     if not command.again and out.exists() and command.name == "import" and content_of(out) != whole:
         faults.append("half an output stands under its name")
     if not (status == 0 or (command.name == "import" and out.exists())):
         status = ended(start([*command.words(out), *command.again], log))
         if status:
             faults.append(f"typed again, it ends with status {status}: {log.read_text()[-300:]}")
-    if content_of(out) != whole:
-        differ = {
-            name for name in whole.keys() | content_of(out).keys() if whole.get(name) != content_of(out).get(name)
-        }
+        if left := list(folder.rglob(".*.partial")):
+            faults.append(f"left unfinished: {[path.name for path in left][:3]}")
+    if (now := content_of(out)) != whole:
+        differ = {name for name in whole.keys() | now.keys() if whole.get(name) != now.get(name)}
         faults.append(f"another result than unbroken: {sorted(differ)[:4]}")
     if any(word in log.read_text() for word in SECRET):
         faults.append("the log names a patient")
@@ -173,12 +193,13 @@ def faults_of_full_disk(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--disks", type=int, default=20)
-    parser.add_argument("--trainings", type=int, default=5)
+    parser.add_argument("--commands", nargs="+", default=["import", "predict", "pretrain", "finetune", "compare"])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--disks", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", type=Path, default=Path("runs/demo/pretrained"))
     args = parser.parse_args()
+    import kneessl.experiments.compare
     import kneessl.finetuning.finetune
     import kneessl.reader.command
     import kneessl.sources.importer
@@ -190,15 +211,19 @@ def main() -> None:
     knees, studies = str(work / "knees"), str(work / "studies")
     pretrain = ["pretrain", knees, "--warmup_epochs", "0", *SMALL]
     finetune = ["finetune", knees, "--task", "acl", "--folds", "2", *SMALL]
+    small = [word for name, value in zip(SMALL[::2], SMALL[1::2], strict=True) if name != "--seed"
+             for command in ("pretrain", "finetune") for word in (f"--{command}.{name[2:]}", value)]  # fmt: skip
+    arms = ["--methods", "[rotation,supervised]", "--seeds", "1", "--pretrain.warmup_epochs", "0"]
+    compare = ["compare", knees, "--task", "acl", *arms, *small]
     commands = (
         Command("import", lambda out: ["import", studies, str(out)]),
         Command("predict", lambda out: ["predict", str(args.model), studies, "--each", "--out", str(out)]),
         Command("pretrain", lambda out: [*pretrain, "--out", str(out)], ("--resume",)),
         Command("finetune", lambda out: [*finetune, "--out", str(out)], ("--resume",)),
+        Command("compare", lambda out: [*compare, "--out", str(out)], ("--resume",)),
     )  # fmt: skip
     lines, total = [], 0
-    for command in commands:
-        training = bool(command.again)
+    for command in (one for one in commands if one.name in args.commands):
         began = time.monotonic()
         if status := ended(start(command.words(work / command.name), work / "log")):
             sys.exit(f"{command.name} ends with status {status}: {(work / 'log').read_text()[-1000:]}")
@@ -208,7 +233,6 @@ def main() -> None:
         for tries, attempt, measure in (
             (args.kills, faults_after_kill, seconds), (args.disks, faults_of_full_disk, needed),
         ):  # fmt: skip
-            tries = args.trainings if training else tries
             faults = [fault for _ in range(tries) for fault in attempt(command, work, whole, measure, rng)]  # type: ignore[operator]
             for fault in faults:
                 print(f"fault: {command.name}: {fault}", flush=True)

@@ -2,6 +2,7 @@ import errno
 import tempfile
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from kneessl.errors import UserError, out_of_space, sentence
@@ -48,6 +49,15 @@ def test_what_a_user_can_put_right_has_a_sentence_and_a_fault_of_the_program_non
     assert sentence(UserError("no such plane")) == "no such plane"
     assert sentence(PermissionError(errno.EACCES, "Permission denied", "x")) == "x: permission denied"
     assert sentence(ValueError("x")) is None
+
+
+def test_pydicom_finds_a_full_disk(tmp_path):
+    data = pydicom.Dataset()
+    data.PatientComments = "x" * 10_000
+    with pytest.raises(OSError, match="0010,4000") as full, Path("/dev/full").open("wb", 0) as file:
+        pydicom.dcmwrite(file, data, implicit_vr=True, little_endian=True)
+    assert full.value.errno is None
+    assert out_of_space(full.value) == "no space left on the disk"
 
 
 def test_a_device_that_is_full_is_recognised():

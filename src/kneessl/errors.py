@@ -26,7 +26,8 @@ def out_of_space(error: BaseException) -> str | None:
     """Why no more could be written, where that is what an error says; None for any other error.
 
     Libraries that write by themselves lose the number of the error: Rust's safetensors keeps it in its text, NumPy
-    counts what it could not write, and PyTorch says that its writer failed, or is not where it should be.
+    counts what it could not write, PyTorch says that its writer failed, or is not where it should be, SQLite has
+    names of its own, and pydicom raises another error of the same type from it.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return OUT_OF_SPACE.get(error.errno)
@@ -37,7 +38,10 @@ def out_of_space(error: BaseException) -> str | None:
         return OUT_OF_SPACE[errno.ENOSPC]
     short_write = isinstance(error, OSError) and "requested and" in str(error)
     writer_failed = isinstance(error, RuntimeError) and any(words in str(error) for words in _PYTORCH_WRITER_FAILED)
-    return OUT_OF_SPACE[errno.ENOSPC] if short_write or writer_failed else None
+    full_list = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+    if short_write or writer_failed or full_list:
+        return OUT_OF_SPACE[errno.ENOSPC]
+    return out_of_space(error.__cause__) if error.__cause__ else None
 
 
 def sentence(error: BaseException) -> str | None:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-CHEAP = ("dicom-bytes", "dicom-attributes", "dicom-relations", "dicom-encodings", "nifti", "npy", "labels", "exams-csv")
+CHEAP = (
+    "dicom-bytes", "dicom-attributes", "dicom-relations", "dicom-encodings", "nifti", "npy", "labels", "exams-csv",
+    "weights",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -136,7 +136,8 @@ def gone(group: int) -> bool:
     return False
 
 
-def test_an_interrupt_ends_the_arms_too(knees, tmp_path):
+@pytest.mark.parametrize("killed", [False, True], ids=["interrupted", "killed"])
+def test_an_interrupt_ends_the_arms_too(knees, tmp_path, killed):
     code = "from kneessl.cli import main; main()"
     words = ["compare", knees, "--task", "acl", "--out", tmp_path / "out", "--methods", "[byolmed2d]", "--seeds", "1"]
     words += ["--pretrain.epochs", "5000", "--pretrain.size", "32", "--pretrain.slices", "2"]
@@ -149,11 +150,15 @@ def test_an_interrupt_ends_the_arms_too(knees, tmp_path):
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert checkpoint.exists()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, stderr = process.communicate(timeout=600)
-    assert process.returncode == 130
-    assert "--resume" in stderr.splitlines()[-1]
-    assert "Traceback" not in stderr
+    if killed:
+        process.kill()  # the command alone
+        process.wait()
+    else:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, stderr = process.communicate(timeout=600)
+        assert process.returncode == 130
+        assert "--resume" in stderr.splitlines()[-1]
+        assert "Traceback" not in stderr
     assert gone(process.pid), "no arm is left running"
 
 

@@ -29,6 +29,7 @@ from kneessl.errors import UserError, sentence
 from kneessl.files import write_text
 from kneessl.progress import progress
 from kneessl.training.runs import LAST
+from kneessl.workers.executor import end_with_parent
 
 Words = list[str]
 SET_BY_EXPERIMENT: Mapping[str, tuple[str, ...]] = {
@@ -181,6 +182,7 @@ def terminating(running: Mapping[BaseProcess, Job]) -> Iterator[None]:
 
 def run_job(job: Job, threads: int) -> None:
     """Run a job's commands, in a process of its own, with its output in `log.txt`; a done job needs no checkpoints."""
+    end_with_parent()  # or the killed parent's --resume would train in the same folder
     with (job.folder / "log.txt").open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from kneessl.errors import UserError, fault_text
 from kneessl.exams.folder import Plane, Weighting
-from kneessl.files import occupied, replacing
+from kneessl.files import occupied, replacing, sweep
 from kneessl.progress import progress
 from kneessl.reader.answer.assess import Assessor
 from kneessl.reader.answer_folder import REPORT, RESULT, result_record, write_answer
@@ -75,6 +75,7 @@ def predict(
         require_submission(submission)
     if occupied(out) and not (out / STUDIES).is_file():
         raise UserError(f"{out} exists and is no earlier batch of answers; name a new folder with --out")
+    sweep(out)
     if dicom:
         import_module("kneessl.reader.dicom.structured")  # says now, not after the work, that it is not installed
     sources = studies_in(Path(study)) if each else [study]

@@ -104,11 +104,19 @@ def _begin() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # NumPy and PyTorch are imported with the first piece of work
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """A killed parent tells its workers nothing, and they would wait for work for ever."""
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that started it has ended, however that was.
+
+    A killed parent tells its workers nothing: they would wait for work for ever, or write what the parent's successor
+    writes too.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     if parent := parent_process():
         wait([parent.sentinel])
         os._exit(1)

@@ -1,6 +1,7 @@
 """The REST interface of `kneessl serve`, on made answers: studies, limits, identity, and the command itself."""
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -22,6 +23,7 @@ from kneessl.reader import serve as command
 from kneessl.reader.answer_folder import result_record
 from kneessl.reader.web import upload, worker
 from kneessl.reader.web.faults import log_fault
+from kneessl.reader.web.security import NO_SPACE
 from kneessl.reader.web.worker import UNFORESEEN
 
 SECRETS = [*(value for value in map(str, IDENTITY.values()) if len(value) > 1), "planted-file", NAME]
@@ -168,6 +170,19 @@ def test_a_fault_of_the_program_tells_nothing_of_the_study(client, engine, caplo
     engine.error = None
     send(client)  # the worker goes on
     assert finished(client, 2)["stage"] == "done"
+
+
+def test_a_full_disk_is_said_and_no_fault_of_the_program(client, engine, monkeypatch, tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device", "Planted^Paula")
+    engine.error = full
+    send(client)
+    assert finished(client)["sentence"] == NO_SPACE
+    with monkeypatch.context() as patched:
+        patched.setattr(upload.Inbox, "write", lambda *_: (_ for _ in ()).throw(full))
+        response = send(client)
+    assert (response.status_code, response.json()) == (507, {"detail": NO_SPACE})
+    assert [line["id"] for line in client.get("/api/studies").json()] == [1], "nothing is left of it"
+    assert incoming(tmp_path) == []
 
 
 def test_a_bad_zip_fails_with_the_reason(client):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kneessl.errors import UserError
+from kneessl.errors import UserError, out_of_space
 from kneessl.reader.web.schema import FindingLine, KneeLine
 from kneessl.reader.web.store import STOPPED, Full, Store
 
@@ -217,3 +217,30 @@ def test_a_list_of_another_version_is_refused(folder, store):
     other.close()
     with pytest.raises(UserError, match="another version"):
         Store(folder, 24, temporary=False)
+
+
+def test_what_a_full_disk_keeps_out_of_the_list_is_written_down_later(store):
+    failed, gone = store.add(9), store.add(9)
+    (store.incoming(failed) / "00001").write_bytes(b"pixels")
+    store.set_stage(failed, "queued")
+    assert store.take() == failed
+    pages = store._list.execute("pragma page_count").fetchone()[0]
+    store._list.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError) as full:
+        store.fail(failed, "The disk is full. " * 1000)
+    assert out_of_space(full.value) == "no space left on the disk"
+    assert store.study(failed).stage == "reading headers"
+    assert not store.incoming(failed).exists(), "its space is free at once"
+    store._list.execute("pragma max_page_count = 1000000")
+    store._late[gone] = None  # as where the list could not forget it
+    store.sweep()
+    assert store.study(failed).stage == "failed"
+    assert store.study(gone) is None
+    assert store._late == {}
+
+
+def test_a_study_that_finds_no_room_for_its_folder_takes_no_place(store):
+    store.root.joinpath("incoming").rmdir()
+    with pytest.raises(OSError, match="incoming"):
+        store.add(9)
+    assert store.studies() == []

@@ -57,7 +57,7 @@ def studies_router(store: Store, worker: Worker, limits: Limits, most_waiting: i
     """
     router = APIRouter(prefix="/api/studies", tags=["studies"])
 
-    @router.post("", status_code=202, responses=problems(400, 408, 413, 415, 429), openapi_extra=_UPLOAD)
+    @router.post("", status_code=202, responses=problems(400, 408, 413, 415, 429, 507), openapi_extra=_UPLOAD)
     async def add_study(request: Request) -> schema.Accepted:
         """Take in a study, as a zip or as DICOM files, one part each; its answer comes later."""
         try:
@@ -66,10 +66,10 @@ def studies_router(store: Store, worker: Worker, limits: Limits, most_waiting: i
             raise HTTPException(429, f"{most_waiting} studies wait already; send this one later.") from None
         try:
             await receive(request, store.incoming(study), limits)
+            store.set_stage(study, "queued")
         except BaseException:  # also of a task that is cancelled
             store.delete(study)
             raise
-        store.set_stage(study, "queued")
         worker.wake()
         return schema.Accepted(id=study)
 

@@ -16,11 +16,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kneessl.errors import UserError
+from kneessl.errors import UserError, out_of_space
 from kneessl.reader.web.faults import log_fault
 
 COOKIE = "kneessl_session"
 FAULT = "The request failed because of a fault in kneessl; its log names the place."
+NO_SPACE = "The server's disk is full; make room there, then send it again."
 LEAST_TOKEN = 16
 """Characters."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -124,9 +125,8 @@ class Guard:
         except Exception as error:
             log_fault("a request", error)
             if not started:
-                await _problem(500, "The request failed because of a fault in kneessl; its log names the place.")(
-                    scope, receive, send_guarded
-                )
+                problem = _problem(507, NO_SPACE) if out_of_space(error) else _problem(500, FAULT)
+                await problem(scope, receive, send_guarded)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> Response | None:
         names = self.access.names

@@ -60,6 +60,8 @@ class Store:
     def __init__(self, root: Path, keep_hours: float, temporary: bool) -> None:
         self.root, self.keep, self.temporary = Path(root), timedelta(hours=keep_hours), temporary
         self._lock = RLock()
+        self._late: dict[int, str | None] = {}
+        """Studies that have failed (why) or are to go (None) while the list could not be written: the disk was full."""
         self._take_folder()
         self._list = self._open_list()
         self._recover()
@@ -85,7 +87,11 @@ class Store:
                 raise Full
             made = self._list.execute("insert into studies (received, stage) values (?, 'receiving')", [_now()])
             study = int(made.lastrowid or 0)
-            self.incoming(study).mkdir(mode=0o700)
+            try:
+                self.incoming(study).mkdir(mode=0o700)
+            except OSError:
+                self.delete(study)
+                raise
             return study
 
     def incoming(self, study: int) -> Path:
@@ -123,19 +129,26 @@ class Store:
     def fail(self, study: int, sentence: str) -> None:
         """Say why a study has no answer; its upload goes."""
         with self._lock:
+            self._late[study] = sentence
+            shutil.rmtree(self.root / "answers" / str(study), ignore_errors=True)
             self._finish(study, "failed", sentence=sentence)
+            del self._late[study]
 
     def delete(self, study: int) -> bool:
         """Delete all of a study, at whatever stage it is; False if there is none."""
         with self._lock:
-            existed = self._list.execute("delete from studies where id = ?", [study]).rowcount > 0
+            self._late[study] = None
             self._forget_upload(study)
             shutil.rmtree(self.root / "answers" / str(study), ignore_errors=True)
+            existed = self._list.execute("delete from studies where id = ?", [study]).rowcount > 0
+            del self._late[study]
             return existed
 
     def sweep(self) -> None:
-        """Delete the studies that have been kept long enough."""
+        """Delete the studies that have been kept long enough, and write down what could not be before."""
         with self._lock:
+            for study, sentence in list(self._late.items()):
+                self.delete(study) if sentence is None else self.fail(study, sentence)
             limit = (datetime.now(UTC) - self.keep).isoformat()
             for (study,) in self._list.execute("select id from studies where finished <= ?", [limit]).fetchall():
                 self.delete(study)

@@ -7,11 +7,12 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol
 
-from kneessl.errors import UserError
+from kneessl.errors import UserError, out_of_space
 from kneessl.reader.answer.assessment import Assessment, ModelFacts
 from kneessl.reader.answer_folder import write_answer
 from kneessl.reader.web.faults import as_sentence, log_fault
 from kneessl.reader.web.schema import FindingLine, KneeLine
+from kneessl.reader.web.security import NO_SPACE
 from kneessl.reader.web.store import Store
 from kneessl.sources.dicom.series import Knee
 from kneessl.sources.limits import Limits
@@ -82,7 +83,7 @@ class Worker:
             self.store.fail(study, as_sentence(without_folder(str(error), self.store.root)))
         except Exception as error:
             log_fault(f"study {study}", error)
-            self.store.fail(study, UNFORESEEN)
+            self.store.fail(study, NO_SPACE if out_of_space(error) else UNFORESEEN)
 
     def _write_answers(self, study: int) -> list[KneeLine]:
         knees = self.engine.knees(unpacked(self.store.incoming(study), self.limits))
