@@ -92,6 +92,11 @@ LAYOUTS = {
                 [[["coronal", "sagittal"]], [["sagittal"]]]),
     "same names": (["P1/scan1:sag", "P1/scan2:sag", "P2/scan1:sag", "P2/scan2:cor"],
                    [[["coronal", "sagittal"]], [["sagittal"], ["sagittal"]]]),
+    "sides in names": (["a_left_sag", "a_right_sag", "b_left_sag"], [[["sagittal"]], [["sagittal"], ["sagittal"]]]),
+    "sides as folders": (["P1/left/sag", "P1/Right/sag", "P2/left/sag", "P2/Right/sag"],
+                         [[["sagittal"], ["sagittal"]]] * 2),
+    "visits": (["baseline/a:sag", "baseline/b:sag", "followup/a:sag", "visit2/a:sag"],
+               [[["sagittal"]], [["sagittal"]] * 3]),
     "flat": (["knee1:sag", "knee2:cor"], [[["coronal"]], [["sagittal"]]]),
     "splits": (["train/0001:sag", "train/0002:sag", "valid/0001:sag", "valid/0002:sag"], [[["sagittal"]]] * 4),
 }  # fmt: skip
@@ -129,6 +134,15 @@ def test_a_damaged_volume_is_left_out_unless_told_otherwise(tmp_path):
 
 
 # ---- bare arrays
+
+
+@pytest.mark.parametrize(("name", "labels"), [("0000", 2), ("mask", 120)])
+def test_a_mask_is_no_series(tmp_path, name, labels):
+    path = tmp_path / "src" / "sagittal" / f"{name}.npy"
+    path.parent.mkdir(parents=True)
+    np.save(path, noise((24, 256, 256), 0).astype(np.int64) % labels)
+    with pytest.raises(UserError, match="file 1 of 1 is a mask or a map of labels"):
+        import_exams(tmp_path / "src", tmp_path / "out")
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float64, np.float32, np.int16])

@@ -14,6 +14,7 @@ from kneessl.sources.exam import FEWEST_SLICES, FoundExam, ImportedSeries, Impor
 from kneessl.sources.files import SourceFile, sha256_of
 from kneessl.sources.notes import Notes
 from kneessl.sources.resample import WINDOW, pictures_of
+from kneessl.sources.subjects import is_label_map
 from kneessl.sources.volume import DISPLAY, Volume, directions_of
 from kneessl.sources.volumes import require_volume, series_of
 
@@ -98,7 +99,7 @@ def read_npy(path: Path, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         float32, three axes; and the range of its values in words where they are floating-point numbers.
 
     Raises:
-        UserError: damaged, not one volume of numbers, or not finite.
+        UserError: damaged, not one volume of grey values, or not finite.
     """
     try:
         array = open_npy(path)
@@ -108,6 +109,8 @@ def read_npy(path: Path, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         raise UserError(f"{name} has dtype {array.dtype}; a bare .npy volume must hold integers or real numbers")
     require_volume(array.shape, name)
     voxels = np.asarray(array, dtype=np.float32)
+    if is_label_map(voxels, path.name):
+        raise UserError(f"{name} is a mask or a map of labels, by few different whole numbers; leave it out")
     if not np.isfinite(voxels).all():
         raise UserError(f"{name} has floating-point numbers that are not finite (NaN or infinity); mend or remove them")
     if array.dtype.kind != "f":

@@ -1,6 +1,6 @@
 """NIfTI volumes (`.nii`, `.nii.gz`)."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,10 +47,11 @@ def nifti_exams(src: Path, files: Sequence[SourceFile], settings: ImportSettings
             continue
         found[subject][key] = (file, planes_of(volume))
     exams = [exam for subject, volumes in found.items() for exam in _exams(subject, volumes)]
-    together = sum(len(volumes) for volumes in found.values() if len(volumes) > 1)
+    people = Counter(subject.person for subject, volumes in found.items() for _ in volumes)
+    together = sum(count for count in people.values() if count > 1)
     notes.assume("NIfTI volumes taken as of one person with others, by their names or folders", together)
-    alone = sum(len(volumes) == 1 for volumes in found.values())
-    notes.assume("NIfTI volumes taken as of a person each", alone if len(found) > 1 else 0)
+    alone = sum(count == 1 for count in people.values())
+    notes.assume("NIfTI volumes taken as of a person each", alone if len(people) > 1 else 0)
     return sorted(exams, key=lambda exam: exam.key)
 
 

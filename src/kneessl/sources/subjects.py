@@ -55,6 +55,9 @@ _SERIES_WORDS = frozenset(
     )
 )
 """Words that tell a series from another of the same knee."""
+_SIDE = re.compile(r"l|r|lt|rt|left|right", re.IGNORECASE)
+_VISIT = re.compile(r"(v|visit|session|timepoint|followup|baseline)\d*", re.IGNORECASE)
+"""With the sides, words that tell an exam from another of the same person."""
 _SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
 _SESSION = re.compile(r"ses-([A-Za-z0-9]+)")
 _CHANNEL = re.compile(r"(.+)_\d{4}")
@@ -73,7 +76,9 @@ def subjects(src: Path, files: Sequence[Path]) -> list[Subject]:
 
     BIDS: `sub-01` in a name, with `ses-02` for each of their exams. nnU-Net: `knee_007_0001` in a folder `imagesTr` is
     channel 1 of case knee_007. Else volumes of one folder whose names differ only in words for series, such as `sag`
-    and `cor`, are one exam. Where several folders have the same few names of files in them, each is a person.
+    and `cor`, are one exam, and those that differ in `left` and `right` or their visit are of one person. Where several
+    folders have the same few names of files in them, each is a person. A folder that is called by a side or a visit is
+    no person: the one that it is in may be.
 
     Args:
         src: What the user named.
@@ -101,10 +106,20 @@ def _subject(src: Path, file: Path, by_folder: bool) -> Subject:
     stem, folder = _plain(file), str(file.parent)
     if file.parent.name.lower().startswith(("images", "labels")) and (channel := _CHANNEL.fullmatch(stem)):
         stem = channel[1]
-    if by_folder:
-        return Subject(folder, folder)
-    rest = " ".join(word for word in re.split(r"[^a-z0-9]+", stem.lower()) if word not in _SERIES_WORDS)
-    return Subject(f"{folder} {rest}", f"{folder} {rest}")
+    home = _without_exam(file.parent, src)
+    if by_folder and (home == file.parent or home != src):
+        return Subject(str(home), folder)
+    rest = [word for word in re.split(r"[^a-z0-9]+", stem.lower()) if word not in _SERIES_WORDS]
+    whose = [word for word in rest if not _SIDE.fullmatch(word)]
+    whose = [word for word in whose if not _VISIT.fullmatch(word)] or whose
+    return Subject(" ".join((str(home), *whose)), " ".join((folder, *rest)))
+
+
+def _without_exam(folder: Path, src: Path) -> Path:
+    """The folder, or the nearest above it, up to `src`, that is not called by a side or a visit alone."""
+    while folder != src and (_SIDE.fullmatch(folder.name) or _VISIT.fullmatch(folder.name)):
+        folder = folder.parent
+    return folder
 
 
 def _plain(file: Path) -> str:

@@ -281,10 +281,22 @@ def test_a_series_that_cannot_be_used_leaves_the_others_and_says_why(tmp_path):
 def test_mixed_orientations_are_parted(tmp_path):
     write(tmp_path, 1, AXIAL, slices=7)
     write(tmp_path, 1, SAGITTAL, slices=3)
-    (knee,) = knees(tmp_path)
+    notes = Notes()
+    (knee,) = knees(tmp_path, notes=notes)
     reasons = {one.plane: one.reason for one in knee.facts}
     assert reasons["axial"] == "the only series of its plane"
     assert reasons["sagittal"] == "fewer than 5 slices (the images of its series have 2 orientations)"
+    assert str(notes) == (
+        "series with fewer than 5 slices (the images of their SeriesInstanceUID have 2 orientations) (1)"
+    )
+
+
+def test_what_parts_a_series_until_nothing_of_it_is_left_is_said(tmp_path):
+    notes = Notes()
+    for echo in (30, 30.2, 30.4):
+        write(tmp_path, 1, AXIAL, slices=3, EchoTime=echo)
+    assert knees(tmp_path, notes=notes) == []
+    assert "their SeriesInstanceUID have 3 echo times) (3)" in str(notes)
 
 
 def test_a_fault_in_one_study_does_not_touch_another(tmp_path):

@@ -190,9 +190,16 @@ def _note_short_series(members: Sequence[_Member], study: str, notes: Notes) -> 
     if len(single) >= FEWEST_SLICES:
         notes.leave_out(_OWN_UID.format("Series", "series"), len(single), study)
         short = [member for member in short if member not in single]
-    if short:
-        what = f"series with fewer than {FEWEST_SLICES} slices"
-        notes.leave_out(what, sum(len(member.stacks) for member in short), study)
+    for member in short:
+        what = f"series with fewer than {FEWEST_SLICES} slices{_mixed(member.group, 'their SeriesInstanceUID')}"
+        notes.leave_out(what, len(member.stacks), study)
+
+
+def _mixed(group: Group, where: str) -> str:
+    """In brackets, what parted a group's images from one another and from those of its series; empty if nothing."""
+    echoes = f"{len(group.echoes)} echo times" if len(group.echoes) > 1 else ""
+    parted = " and ".join(filter(None, (group.parted, echoes)))
+    return f" (the images of {where} have {parted})" if parted else ""
 
 
 def _series_of(
@@ -201,8 +208,7 @@ def _series_of(
     """The ordered series of one group; or none and the reason, where it is too short or faulty."""
     study, most = stacks[0][1][0].study, max(len(images) for _, images in stacks)
     if most < FEWEST_SLICES:
-        mixed = f" (the images of its series have {group.parted})" if group.parted else ""
-        return (), f"fewer than {FEWEST_SLICES} slices{mixed}"
+        return (), f"fewer than {FEWEST_SLICES} slices{_mixed(group, 'its series')}"
     try:
         for _, images in stacks:
             if len(images) != most:
