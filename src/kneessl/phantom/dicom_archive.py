@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kneessl.exams.folder import Plane
 from kneessl.files import new_folder
-from kneessl.phantom.dicom_files import files_of
+from kneessl.phantom.dicom_files import files_of, leftover_of
 from kneessl.phantom.dicom_study import ArchiveSettings, Study, StudyKnee
 from kneessl.phantom.knee import TASKS
 from kneessl.progress import progress
@@ -25,7 +25,7 @@ class Truth:
     laterality: str
     """`L` or `R`."""
     side_told_by: str
-    """`tag`, `position` or `nothing`: what in the headers tells the side."""
+    """What in the headers tells the side: `tag`, `most tags` (one is wrong), `position` or `nothing`."""
     plane: Plane
     series_uid: str
     weighting: str
@@ -76,12 +76,13 @@ def _write_study(folder: Path, settings: ArchiveSettings, number: int) -> tuple[
     """Write one study; the truth about it, its number of files, and of bytes."""
     study = Study(settings, number)
     place = folder / f"{study.date:%Y-%m}" / study.accession
+    parts = {f"{series.number:04d}": files_of(study, series) for series in study.series}
+    parts["0999"] = iter([leftover_of(study)])
     files = size = 0
-    for series in study.series:
-        below = place / f"{series.number:04d}"
-        below.mkdir(parents=True)
-        for name, content in files_of(study, series):
-            (below / name).write_bytes(content)
+    for below, contents in parts.items():
+        (place / below).mkdir(parents=True)
+        for name, content in contents:
+            (place / below / name).write_bytes(content)
             files, size = files + 1, size + len(content)
     return [line for knee in study.knees for line in _truth(study, knee)], files, size
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import gdcm
 import numpy as np
@@ -13,7 +14,14 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.uid import UID
 
-from kneessl.phantom.dicom_headers import CHARACTERS, frames_header, series_header, slice_header, stack_header
+from kneessl.phantom.dicom_headers import (
+    CHARACTERS,
+    frames_header,
+    leftover_header,
+    series_header,
+    slice_header,
+    stack_header,
+)
 from kneessl.phantom.dicom_pictures import Stack, stacks_of
 from kneessl.phantom.dicom_study import Study, StudySeries
 
@@ -39,6 +47,15 @@ def files_of(study: Study, series: StudySeries) -> Iterator[tuple[str, bytes]]:
         content = encoder.file(own, frames)
         kept = {"cut short": len(content) * 3 // 5, "empty": 0}.get(here, len(content))
         yield study.scanner.vendor.file_name(series.number, instance, own.SOPInstanceUID), content[:kept]
+
+
+def leftover_of(study: Study) -> tuple[str, bytes]:
+    """Name and content of the file beside the series that each vendor's studies have."""
+    shared, own = leftover_header(study), Dataset()
+    own.SOPInstanceUID = study.settings.uid("leftover", study.number)
+    frames = np.zeros((1, shared.Rows, shared.Columns), "<u2") if "Rows" in shared else None
+    content = FileEncoder(shared, study.syntax).file(own, frames)
+    return study.scanner.vendor.file_name(shared.SeriesNumber, 1, own.SOPInstanceUID), content
 
 
 def _parts(
@@ -82,15 +99,15 @@ class FileEncoder:
     def __init__(self, shared: Dataset, syntax: UID) -> None:
         self._syntax = syntax
         self._class = shared.SOPClassUID
-        self._bits, self._signed = int(shared.BitsStored), bool(shared.PixelRepresentation)
+        self._bits, self._signed = int(shared.get("BitsStored", 0)), bool(shared.get("PixelRepresentation", 0))
         self._shared = self._encoded(shared)
 
-    def file(self, own: Dataset, frames: np.ndarray) -> bytes:
+    def file(self, own: Dataset, frames: np.ndarray | None) -> bytes:
         """A whole file, with what stands in this one alone.
 
         Args:
             own: Elements of this file.
-            frames: int16 or uint16 `(frames, rows, columns)`.
+            frames: int16 or uint16 `(frames, rows, columns)`; None where it is no image.
         """
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = self._class, own.SOPInstanceUID
@@ -98,10 +115,10 @@ class FileEncoder:
         meta.ImplementationVersionName = "KNEESSL_PHANTOM"
         head = DicomBytesIO()
         write_file_meta_info(head, meta)
-        if self._syntax.is_encapsulated:
+        if frames is not None and self._syntax.is_encapsulated:
             own.add_new("PixelData", "OB", encapsulate([self._compressed(frame) for frame in frames]))
             own["PixelData"].is_undefined_length = True
-        else:
+        elif frames is not None:
             own.add_new("PixelData", "OW", frames.tobytes())
         elements = self._shared | self._encoded(own)
         return b"".join((bytes(128), b"DICM", head.getvalue(), *(elements[tag] for tag in sorted(elements))))
@@ -109,13 +126,16 @@ class FileEncoder:
     def _encoded(self, data: Dataset) -> dict[int, bytes]:
         """Each element by its tag."""
         encodings = convert_encodings(CHARACTERS)
-        elements = {}
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, self._syntax.is_implicit_VR
+        ends = [0]
         for element in data:
-            buffer = DicomBytesIO()
-            buffer.is_little_endian, buffer.is_implicit_VR = True, self._syntax.is_implicit_VR
             write_data_element(buffer, element, encodings)
-            elements[int(element.tag)] = buffer.getvalue()
-        return elements
+            ends.append(buffer.tell())
+        content = buffer.getvalue()
+        return {
+            int(tag): content[start:end] for tag, (start, end) in zip(sorted(data.keys()), pairwise(ends), strict=True)
+        }
 
     def _compressed(self, frame: np.ndarray) -> bytes:
         """One frame, without loss, by GDCM: pydicom offers it for RLE alone."""

@@ -17,11 +17,8 @@ CHARACTERS = "ISO_IR 100"
 def series_header(study: Study, series: StudySeries, stack: Stack) -> Dataset:
     """What all files of a series share."""
     vendor, acquired = study.scanner.vendor, series.acquired
-    data = Dataset()
-    data.SpecificCharacterSet = CHARACTERS
-    data.SyntheticData = "YES"
+    data = _study_header(study)
     data.SOPClassUID = EnhancedMRImageStorage if study.scanner.enhanced else MRImageStorage
-    _add_study(data, study)
     began = _began(study, series)
     data.SeriesDate = data.AcquisitionDate = data.ContentDate = f"{began:%Y%m%d}"
     data.SeriesTime = data.AcquisitionTime = data.ContentTime = f"{began:%H%M%S.%f}"
@@ -32,7 +29,7 @@ def series_header(study: Study, series: StudySeries, stack: Stack) -> Dataset:
         data.ProtocolName = data.SeriesDescription if vendor.name != "GE" else "KNEE ROUTINE"
     data.BodyPartExamined = "KNEE"
     data.MRAcquisitionType = "2D"
-    data.Laterality = series.knee.side if study.tagged else ""
+    data.Laterality = series.tag
     data.MagneticFieldStrength = f"{study.scanner.tesla:g}"
     data.PatientPosition = "FFS"
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -99,8 +96,20 @@ def orientation(stack: Stack) -> list[str]:
     return _decimals([*stack.directions[2], *stack.directions[1]])
 
 
-def _add_study(data: Dataset, study: Study) -> None:
+def leftover_header(study: Study) -> Dataset:
+    """Of the file that is no part of any series: what the vendor's software leaves there besides."""
+    data = _study_header(study)
+    data.Modality, data.SeriesNumber, data.InstanceNumber = "MR", 999, 1
+    data.SeriesInstanceUID = study.settings.uid("series", study.number, "leftover")
+    study.scanner.vendor.add_leftover(data)
+    return data
+
+
+def _study_header(study: Study) -> Dataset:
     person, scanner = study.person, study.scanner
+    data = Dataset()
+    data.SpecificCharacterSet = CHARACTERS
+    data.SyntheticData = "YES"
     data.StudyInstanceUID = study.uid
     data.FrameOfReferenceUID = study.settings.uid("frame of reference", study.number)
     data.AccessionNumber, data.StudyID = study.accession, str(study.number + 1)
@@ -114,6 +123,7 @@ def _add_study(data: Dataset, study: Study) -> None:
     data.PatientName, data.PatientID = person.name, person.patient_id
     data.PatientBirthDate, data.PatientSex = f"{person.birth:%Y%m%d}", person.sex
     data.PatientAge = f"{(study.date - person.birth).days // 365:03d}Y"
+    return data
 
 
 def _study_began(study: Study) -> datetime:
@@ -144,7 +154,7 @@ def _shared_groups(study: Study, series: StudySeries, fat: bool) -> Dataset:
     averages = Dataset()
     averages.NumberOfAverages = "2"
     anatomy = Dataset()
-    anatomy.FrameLaterality = series.knee.side if study.tagged else "U"
+    anatomy.FrameLaterality = series.tag or "U"
     region = Dataset()
     region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "T-D9200", "SRT", "Knee"
     anatomy.AnatomicRegionSequence = [region]

@@ -36,7 +36,7 @@ _STUDIES, _PERSONS, _COMBINED, _LABELLED = range(2**31 + 1, 2**31 + 5)
 
 _BOTH_KNEES, _RETURNS, _IN_THE_MIDDLE = 0.08, 0.1, 0.05
 """Shares of the studies: of both knees; of a person seen before; of a knee that lies in the magnet's middle."""
-_REPEATED, _REFORMATTED, _NO_AXIAL, _UNDESCRIBED = 0.12, 0.1, 0.04, 0.12
+_REPEATED, _REFORMATTED, _NO_AXIAL, _UNDESCRIBED, _MISTAGGED = 0.12, 0.1, 0.04, 0.12, 0.05
 _LOCALISER_TIMES_MS = (6.2, 2.7)
 _FAMILY_NAMES = ("Quitte", "Pomelo", "Mirabelle", "Damson", "Níspero", "Satsuma", "Schlehe", "Ciruela", "Pêche")
 _GIVEN_NAMES = ("Linde", "Ash", "Olmo", "Hêtre", "Rowan", "Ulme", "Aliso", "Willow", "Kiefer", "Saule")
@@ -128,6 +128,8 @@ class StudySeries:
     acquired: Acquired
     minutes: float
     """Since the study began."""
+    tag: str
+    """Laterality: `L`, `R` or empty."""
 
 
 class Study:
@@ -148,7 +150,7 @@ class Study:
         self.variant = int(self._rng.integers(2))
         self.described = bool(described > _UNDESCRIBED) or self.scanner.vendor.name == "Philips"
         self.knees = self._place_knees(both=bool(both < _BOTH_KNEES))
-        self.series = tuple(self._list_series())
+        self.series = self._with_tags(tuple(self._list_series()))
         self.damage = self._draw_damage()
 
     @cached_property
@@ -171,9 +173,9 @@ class Study:
 
     @property
     def side_told_by(self) -> str:
-        """What in the headers tells the side: `tag`, `position` or `nothing`."""
+        """What in the headers tells the side: `tag`, `most tags` (one is wrong), `position` or `nothing`."""
         if self.tagged:
-            return "tag"
+            return "most tags" if self.mistagged else "tag"
         return "position" if abs(self.knees[0].origin_mm[0]) > 40 else "nothing"
 
     @property
@@ -218,7 +220,18 @@ class Study:
                 acquired = self._acquired(role, plane, kind, times[plane, kind])
                 named = 100 * number + 1 if self.scanner.vendor.hundreds else number
                 uid = self.settings.uid("series", self.number, number)
-                yield StudySeries(uid, named, knee, acquired, minutes)
+                yield StudySeries(uid, named, knee, acquired, minutes, knee.side if self.tagged else "")
+
+    def _with_tags(self, series: tuple[StudySeries, ...]) -> tuple[StudySeries, ...]:
+        """Now and then somebody has clicked the other side for one of several series."""
+        usable = [one for one in series if one.acquired.role in {"read", "other"}]
+        drawn, chosen = self._rng.random(), usable[int(self._rng.integers(len(usable)))]
+        one_side = len(self.knees) == 1 and self.middle >= _IN_THE_MIDDLE
+        self.mistagged = self.tagged and one_side and len(usable) > 2 and bool(drawn < _MISTAGGED)
+        if not self.mistagged:
+            return series
+        wrong = {"L": "R", "R": "L"}[chosen.tag]
+        return tuple(replace(one, tag=wrong) if one is chosen else one for one in series)
 
     def _protocol(self) -> Iterator[tuple[Role, Plane, SeriesKind]]:
         """The series of one knee, in the order in which they are made."""

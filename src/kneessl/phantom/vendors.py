@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import UID, GrayscaleSoftcopyPresentationStateStorage, SecondaryCaptureImageStorage
 
 from kneessl.exams.folder import Plane
 from kneessl.phantom.protocol import SeriesKind
@@ -78,6 +79,10 @@ class Vendor(ABC):
     @abstractmethod
     def add_private(self, data: Dataset, series: Acquired) -> None:
         """Private blocks."""
+
+    @abstractmethod
+    def add_leftover(self, data: Dataset) -> None:
+        """What it leaves in a study besides series: class and kind of that file."""
 
     @abstractmethod
     def file_name(self, series: int, instance: int, uid: str) -> str:
@@ -151,6 +156,14 @@ class Ge(Vendor):
         block.add_new(0x2F, "SS", 0)
         block.add_new(0x38, "FL", [0.0] * 6)
 
+    def add_leftover(self, data: Dataset) -> None:
+        """A screen save."""
+        data.SOPClassUID, data.ConversionType = SecondaryCaptureImageStorage, "WSD"
+        data.ImageType, data.SeriesDescription = ["DERIVED", "SECONDARY", "SCREEN SAVE"], "Screen Save"
+        data.Rows, data.Columns, data.SamplesPerPixel = 64, 64, 1
+        data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 0
+        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+
     def file_name(self, series: int, instance: int, uid: str) -> str:
         """`i7301422.MRDC.12`."""
         return f"i{7_000_000 + series * 1000 + instance}.MRDC.{instance}"
@@ -205,8 +218,14 @@ class Siemens(Vendor):
         block.add_new(0x0E, "LO", {"sagittal": "Sag", "coronal": "Cor", "axial": "Tra"}[series.plane])
         block.add_new(0x16, "LO", "p2 M/" + ("NORM/DIS2D" if series.variant else "ND"))
 
+    def add_leftover(self, data: Dataset) -> None:
+        """The protocol in a private class, which is no image though it is called MR."""
+        data.SOPClassUID, data.SeriesDescription = UID("1.3.12.2.1107.5.9.1"), "PhoenixZIPReport"
+        block = data.private_block(0x0029, "SIEMENS CSA NON-IMAGE", create=True)
+        block.add_new(0x08, "CS", "MR SERIES")
+
     def file_name(self, series: int, instance: int, uid: str) -> str:
-        """Its UID, as `.IMA`."""
+        """With its series, number, and the end of its UID, as `.IMA`."""
         return f"KNEE.MR.{series:04d}.{instance:04d}.{uid[-14:]}.IMA"
 
 
@@ -267,6 +286,11 @@ class Philips(Vendor):
         low, high = float(stored.min()) * series.slope, float(stored.max()) * series.slope
         data.WindowCenter, data.WindowWidth = f"{(low + high) / 2:.10g}", f"{max(high - low, 1):.10g}"
         data.RescaleIntercept, data.RescaleSlope, data.RescaleType = "0", f"{series.slope:.10g}", "normalized"
+
+    def add_leftover(self, data: Dataset) -> None:
+        """A presentation state."""
+        data.SOPClassUID, data.Modality = GrayscaleSoftcopyPresentationStateStorage, "PR"
+        data.ContentLabel, data.PresentationLUTShape = "PSINTERACTIVE", "IDENTITY"
 
     def file_name(self, series: int, instance: int, uid: str) -> str:
         """Numbered through."""

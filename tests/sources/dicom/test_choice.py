@@ -369,6 +369,23 @@ def test_without_a_tag_the_side_is_unsure(tmp_path, x, side, sure):
     assert "no tag" in knee.laterality_from
 
 
+def test_one_wrong_tag_among_series_of_one_place_makes_no_second_knee(tmp_path):
+    for series, (directions, side) in enumerate(((SAGITTAL, "L"), (CORONAL, "R"), (AXIAL, "L")), start=1):
+        write(tmp_path, series, directions, Laterality=side, position=(90, 0, 0))
+    (knee,) = knees(tmp_path)
+    assert (knee.laterality, knee.laterality_sure, len(knee.series)) == ("L", False, 3)
+    assert knee.flags == (
+        "Series 2 is tagged right, but its centre lies 98 mm to the patient's left, where others are tagged left, and "
+        "it was taken as left; check which knee this is.",
+    )
+
+
+def test_a_wrong_tag_far_from_the_others_is_another_knee(tmp_path):
+    write(tmp_path, 1, SAGITTAL, Laterality="L", position=(90, 0, 0))
+    write(tmp_path, 2, AXIAL, Laterality="R", position=(-90, 0, 0))
+    assert {knee.laterality for knee in knees(tmp_path)} == {"L", "R"}
+
+
 def test_tags_within_one_series_that_contradict(tmp_path):
     write(tmp_path, 1, slices=6, Laterality="R")
     some = sorted(tmp_path.iterdir())[0]

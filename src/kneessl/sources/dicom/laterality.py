@@ -70,12 +70,28 @@ def sides(study: Sequence[Placed]) -> list[Side]:
     """The side of each series of one study."""
     tagged = {series.tag for series in study} - {""}
     borne_out = {series.tag for series in study if series.tag and series.by_centre == series.tag}
-    one_knee = not tagged and _one_knee(study)
-    return [_with_mixed_tags(series, _side(series, tagged, borne_out, one_knee)) for series in study]
+    together = _together(study)
+    one_knee = not tagged and together and {"L", "R"} <= {series.by_centre for series in study}
+    outvoted = borne_out if together else set()
+    return [_with_mixed_tags(series, _side(series, tagged, borne_out, outvoted, one_knee)) for series in study]
 
 
-def _side(series: Placed, tagged: set[str], borne_out: set[str], one_knee: bool) -> Side:
+def _side(series: Placed, tagged: set[str], borne_out: set[str], outvoted: set[str], one_knee: bool) -> Side:
+    """The side of one series.
+
+    Args:
+        series: The series.
+        tagged: Sides that some tag of the study names.
+        borne_out: Sides that some tag names for a series that lies on that side.
+        outvoted: Of these, the sides that hold against another tag, since all series lie where one knee is.
+        one_knee: No series has a tag, and they lie on both sides of the middle, too near for two knees.
+    """
     by_centre = series.by_centre
+    if series.tag and by_centre in outvoted - {series.tag}:
+        flag = _conflict(
+            series, f"is tagged {SIDES[series.tag]}, and was taken as {SIDES[by_centre]} like others near it"
+        )
+        return Side(by_centre, "the centre and the tags of the study's other series", False, (flag,))
     if series.tag:
         flags = (_conflict(series, f"is tagged {SIDES[series.tag]}"),) if by_centre not in {"", series.tag} else ()
         return Side(series.tag, _TAG, not flags, flags)
@@ -94,16 +110,16 @@ def _side(series: Placed, tagged: set[str], borne_out: set[str], one_knee: bool)
     return UNKNOWN
 
 
-def _one_knee(study: Sequence[Placed]) -> bool:
-    """Series on both sides of the middle, too near to one another to be of two knees."""
+def _together(study: Sequence[Placed]) -> bool:
+    """Whether the series that lie off the middle are too near to one another to be of two knees."""
     centres = [series.x_mm for series in study if series.by_centre]
-    return bool(centres) and min(centres) < 0 < max(centres) and max(centres) - min(centres) < APART_MM
+    return bool(centres) and max(centres) - min(centres) < APART_MM
 
 
-def _conflict(series: Placed, what: str) -> str:
+def _conflict(series: Placed, what: str, taken: str = "") -> str:
     return (
         f"Series {series.number} {what}, but its centre lies {abs(series.x_mm):.0f} mm to the patient's "
-        f"{SIDES[series.by_centre]}; check which knee this is."
+        f"{SIDES[series.by_centre]}{taken}; check which knee this is."
     )
 
 
