@@ -59,7 +59,7 @@ def phantom(
         out: Folder to make; it must not exist yet.
         exams: Number of exams, train and valid together; of studies with `dicom`.
         seed: The same seed gives the same files; exam k of a seed has the same anatomy however many exams there are.
-        valid_fraction: Share of the exams in the valid split, 0 to 1.
+        valid_fraction: Share of the exams in the valid split, 0 to 1; an archive has no splits.
         abnormal: Share of the exams with any finding (MRNet's by default), 0 to 1.
         acl: Share of the exams with an ACL tear, 0 to `abnormal`.
         meniscus: Share of the exams with a meniscal tear, 0 to `abnormal`.
