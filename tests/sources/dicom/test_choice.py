@@ -1,5 +1,6 @@
 """Which series of a study is used, and what is said of those that are not."""
 
+import re
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -374,9 +375,11 @@ def test_one_wrong_tag_among_series_of_one_place_makes_no_second_knee(tmp_path):
         write(tmp_path, series, directions, Laterality=side, position=(90, 0, 0))
     (knee,) = knees(tmp_path)
     assert (knee.laterality, knee.laterality_sure, len(knee.series)) == ("L", False, 3)
-    assert knee.flags == (
-        "Series 2 is tagged right, but its centre lies 98 mm to the patient's left, where others are tagged left, and "
-        "it was taken as left; check which knee this is.",
+    (flag,) = knee.flags
+    assert re.fullmatch(
+        r"Series \d is tagged right, but its centre lies \d+ mm to the patient's left, where others are tagged "
+        "left, and it was taken as left; check which knee this is.",
+        flag,
     )
 
 

@@ -72,25 +72,24 @@ def sides(study: Sequence[Placed]) -> list[Side]:
     borne_out = {series.tag for series in study if series.tag and series.by_centre == series.tag}
     together = _together(study)
     one_knee = not tagged and together and {"L", "R"} <= {series.by_centre for series in study}
-    outvoted = borne_out if together else set()
-    return [_with_mixed_tags(series, _side(series, tagged, borne_out, outvoted, one_knee)) for series in study]
+    prevailing = borne_out if together else set()
+    return [_with_mixed_tags(series, _side(series, tagged, borne_out, prevailing, one_knee)) for series in study]
 
 
-def _side(series: Placed, tagged: set[str], borne_out: set[str], outvoted: set[str], one_knee: bool) -> Side:
+def _side(series: Placed, tagged: set[str], borne_out: set[str], prevailing: set[str], one_knee: bool) -> Side:
     """The side of one series.
 
     Args:
         series: The series.
         tagged: Sides that some tag of the study names.
         borne_out: Sides that some tag names for a series that lies on that side.
-        outvoted: Of these, the sides that hold against another tag, since all series lie where one knee is.
+        prevailing: Of these, the sides that hold against another tag, since all series lie where one knee is.
         one_knee: No series has a tag, and they lie on both sides of the middle, too near for two knees.
     """
     by_centre = series.by_centre
-    if series.tag and by_centre in outvoted - {series.tag}:
-        flag = _conflict(
-            series, f"is tagged {SIDES[series.tag]}, and was taken as {SIDES[by_centre]} like others near it"
-        )
+    if series.tag and by_centre in prevailing - {series.tag}:
+        taken = f", where others are tagged {SIDES[by_centre]}, and it was taken as {SIDES[by_centre]}"
+        flag = _conflict(series, f"is tagged {SIDES[series.tag]}", taken)
         return Side(by_centre, "the centre and the tags of the study's other series", False, (flag,))
     if series.tag:
         flags = (_conflict(series, f"is tagged {SIDES[series.tag]}"),) if by_centre not in {"", series.tag} else ()
