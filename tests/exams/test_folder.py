@@ -259,6 +259,7 @@ def test_a_test_split_is_an_exam_folder_of_its_own(tmp_path):
 
 PLAIN = Provenance("train", "0000", "sagittal", "g0000", "R", 0.625, 0.625, 4.0, "ab", 'echo 30 ms; it, said "so"')
 FULL = replace(PLAIN, source="DICOM", synthetic=True, weighting="T2*", fat_suppressed=False, echo_ms=31.56)
+FULL = replace(FULL, maker="GE", model="Discovery MR750w", field_t=3.0, repetition_ms=2500.0, flip_deg=111.0)
 OLD_COLUMNS = "split,exam,plane,patient_group,laterality,row_mm,column_mm,slice_mm,source_sha256,choice"
 
 

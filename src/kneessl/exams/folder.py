@@ -28,6 +28,8 @@ PLANES: tuple[Plane, ...] = get_args(Plane)
 SPLITS: tuple[Split, ...] = get_args(Split)
 SIDE = 256
 """Rows and columns of every slice."""
+READER = ".reader"
+"""Stands in the name of one reader's labels, `train-acl.reader1.csv`: no task of its own."""
 _LABELS = {"0": 0, "1": 1, "": None}
 
 
@@ -59,10 +61,29 @@ class Provenance:
     """None where it is not known."""
     echo_ms: float | None = None
     """Echo time; None where it is not known."""
+    maker: str = ""
+    model: str = ""
+    """Of the scanner, such as `Siemens` and `Skyra`; empty where it is not known."""
+    field_t: float | None = None
+    """Field strength in tesla; None where it is not known."""
+    repetition_ms: float | None = None
+    """Repetition time; None where it is not known, as for the others."""
+    inversion_ms: float | None = None
+    flip_deg: float | None = None
     study_hash: str = ""
     """Salted hash of the study's UID, by which `kneessl import --add` recognises it."""
     person_hash: str = ""
     """Of the patient's ID, so that exams added later join the group of their patient."""
+
+    @property
+    def scanner(self) -> str:
+        """Maker and model; empty where neither is known."""
+        return f"{self.maker} {self.model}".strip()
+
+    @property
+    def field(self) -> str:
+        """Field strength in words; empty where it is not known."""
+        return "" if self.field_t is None else f"{self.field_t:g} T"
 
 
 @dataclass(frozen=True)
@@ -123,7 +144,7 @@ class ExamFolder:
         Raises:
             UserError: as `table`.
         """
-        files = {p.stem.removeprefix(f"{split}-") for p in self.root.glob(f"{split}-*.csv")}
+        files = {p.stem.removeprefix(f"{split}-") for p in self.root.glob(f"{split}-*.csv") if READER not in p.stem}
         return sorted(files | set(self.table(split).tasks))
 
     def labels(self, split: str, task: str) -> dict[str, int]:
@@ -314,11 +335,12 @@ def _table_row(where: str, row: list[str], tasks: tuple[str, ...]) -> tuple[str,
 _REQUIRED = tuple(f.name for f in fields(Provenance) if f.default is MISSING)
 """Columns of every `exams.csv`; those that came later may be missing."""
 _COLUMNS = {f.name for f in fields(Provenance)}
+_UNKNOWN_NUMBERS = ("echo_ms", "field_t", "repetition_ms", "inversion_ms", "flip_deg")
 _READ_CELL: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("row_mm", "column_mm", "slice_mm"), float),
     "synthetic": lambda text: bool(_LABELS[text]),
     "fat_suppressed": lambda text: None if _LABELS[text] is None else bool(_LABELS[text]),
-    "echo_ms": lambda text: float(text) if text else None,
+    **dict.fromkeys(_UNKNOWN_NUMBERS, lambda text: float(text) if text else None),
 }
 """Of cells that are no text."""
 _FAT_IN_WORDS = {"with fat suppressed": True, ", fat-suppressed": True, "without fat suppression": False}

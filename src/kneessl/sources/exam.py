@@ -61,6 +61,18 @@ class ImportSettings:
             return float("nan")
 
 
+@dataclass(frozen=True)
+class Acquired:
+    """By which scanner a series was made, and how; the fields of `Provenance` of the same names."""
+
+    maker: str = ""
+    model: str = ""
+    field_t: float | None = None
+    repetition_ms: float | None = None
+    inversion_ms: float | None = None
+    flip_deg: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class ImportedSeries:
     """One series, ready for an exam folder."""
@@ -85,6 +97,7 @@ class ImportedSeries:
     weighting: Weighting = "unknown"
     fat_suppressed: bool | None = None
     echo_ms: float | None = None
+    acquired: Acquired = Acquired()
     synthetic: bool = False
     """Made, no patient's knee."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kneessl.sources.dicom.header import Acquisition
 from kneessl.sources.dicom.image import Image
+from kneessl.sources.dicom.scanner import Scanner
 
 _OF_FILE = ("file", "number", "told_plane")
 _NAMES = tuple(f.name for f in fields(Image) if f.name not in (*_OF_FILE, "acquisition"))
@@ -54,6 +55,7 @@ def unpack(record: bytes, source: Source) -> Iterator[Image]:
         told = dict(zip(_NAMES, map(_tuples, values), strict=True))
         acquisition = dict(zip(_ACQUISITION, acquired, strict=True))
         acquisition["hints"] = frozenset(acquisition["hints"])
+        told["scanner"] = Scanner(*told["scanner"])
         file = source.folder / path
         yield Image(file=file, number=source.name(number), acquisition=Acquisition(**acquisition), **told)
 

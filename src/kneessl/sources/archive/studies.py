@@ -184,4 +184,5 @@ def _line(series: ImportedSeries, quality: list[str]) -> Provenance:
         weighting="" if series.weighting == "unknown" else series.weighting,
         fat_suppressed=series.fat_suppressed,
         echo_ms=None if series.echo_ms is None else round(series.echo_ms, 3),
+        **asdict(series.acquired),
     )

@@ -10,7 +10,7 @@ from kneessl.sources.dicom.image import Image
 from kneessl.sources.dicom.persons import Owner, Persons
 from kneessl.sources.dicom.series import Knee, knees_of
 from kneessl.sources.dicom.stack import DicomSeries, obliquity_deg, with_told_plane
-from kneessl.sources.exam import FoundExam, ImportedSeries, ImportSettings
+from kneessl.sources.exam import Acquired, FoundExam, ImportedSeries, ImportSettings
 from kneessl.sources.notes import Notes
 
 CONTRADICTED = "series whose plane in the table that came with them contradicts their orientation, taken by that"
@@ -53,6 +53,11 @@ def exams_of_study(
     return sorted(exams, key=lambda exam: exam.key)
 
 
+def _acquired(image: Image) -> Acquired:
+    scanner, how = image.scanner, image.acquisition
+    return Acquired(scanner.maker, scanner.model, scanner.field_t, how.repetition_ms, how.inversion_ms, how.flip_deg)
+
+
 def with_told_planes(images: Sequence[Image], planes: Mapping[str, Plane], notes: Notes) -> Sequence[Image]:
     """The images with the planes that a table tells; where their orientation contradicts it, as they were."""
     if not planes:
@@ -88,4 +93,5 @@ def _read(series: DicomSeries) -> Iterator[ImportedSeries]:
         fat_suppressed=series.contrast.fat_suppressed,
         echo_ms=series.images[0].echo_ms,
         synthetic=series.images[0].synthetic,
+        acquired=_acquired(series.images[0]),
     )

@@ -51,6 +51,7 @@ _ATTRIBUTES = [
     *("ScanningSequence", "SequenceVariant", "ScanOptions", "SequenceName", "PulseSequenceName", "EchoPulseSequence"),
     *("Spoiling", "InversionRecovery", "SpectrallySelectedSuppression", "SpectrallySelectedExcitation"),
     *("SeriesDescription", "ProtocolName", "ComplexImageComponent", "SeriesNumber", "SyntheticData"),
+    *("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength"),
 ]
 _GE_COMPLEX = 0x0043102F
 """GE's private attribute: which component of the complex image this is."""

@@ -16,6 +16,7 @@ from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageSt
 from kneessl.errors import UserError
 from kneessl.exams.folder import Plane
 from kneessl.sources.dicom.header import LONGEST_MS, Acquisition, Header, acquisition, plausible, quietly, read_header
+from kneessl.sources.dicom.scanner import Scanner, scanner_of
 from kneessl.sources.files import no_reading
 from kneessl.sources.notes import Notes
 
@@ -104,6 +105,7 @@ class Image:
     synthetic: bool
     """SyntheticData: made, not measured."""
     acquisition: Acquisition
+    scanner: Scanner
     accession: str = ""
     """AccessionNumber, as the patient's ID not to be written anywhere but into a key file."""
     told_plane: Plane | None = None
@@ -259,6 +261,7 @@ def _image(header: Header, file: Path, number: str, index: int) -> Image:
         inverted=_photometric(header) == "MONOCHROME1",
         synthetic=header.text("SyntheticData").upper() == "YES",
         acquisition=acquisition(header),
+        scanner=scanner_of(header),
         accession=header.text("AccessionNumber"),
     )
 
