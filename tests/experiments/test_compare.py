@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from kneessl.errors import UserError
@@ -125,15 +127,9 @@ def test_wrong_settings_end_before_anything_is_written(knees, tmp_path, changes,
     assert not (tmp_path / "out").exists()
 
 
-def gone(group: int) -> bool:
-    """Whether a process group is empty, or soon becomes so: the tracker of multiprocessing ends after its parent."""
-    for _ in range(200):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
+def gone(processes: Iterable[psutil.Process]) -> bool:
+    """Whether all of them have ended, or soon do."""
+    return not psutil.wait_procs(processes, timeout=120)[1]
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["interrupted", "killed"])
@@ -150,6 +146,8 @@ def test_an_interrupt_ends_the_arms_too(knees, tmp_path, killed):
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert checkpoint.exists()
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert any("byolmed2d-seed0" in child.cmdline() for child in started)
     if killed:
         process.kill()  # the command alone
         process.wait()
@@ -159,7 +157,8 @@ def test_an_interrupt_ends_the_arms_too(knees, tmp_path, killed):
         assert process.returncode == 130
         assert "--resume" in stderr.splitlines()[-1]
         assert "Traceback" not in stderr
-    assert gone(process.pid), "no arm is left running"
+    assert gone(started), "no arm is left running"
+    assert "Traceback" not in (checkpoint.parents[2] / "log.txt").read_text()
 
 
 def test_a_budget_in_minutes_becomes_epochs(tmp_path):

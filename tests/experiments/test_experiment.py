@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Asked(ExperimentSettings):
     out: Path
     seeds: int = 2
     jobs: int = 3
+    cluster: str | None = None
     resume: bool = False
 
 
@@ -47,13 +49,29 @@ class Recorded:
         self.asked_of_it.append(f"publish {figures}")
         return {"table": self.out / "a.csv", "accuracy": self.out / "a.png"}
 
-    def run_all(self, jobs, at_once, title):
-        self.asked_of_it.append(f"{title}, {at_once} at once")
+    @contextmanager
+    def apart(self, *asked):
+        yield asked
+
+    def run_all(self, jobs, submit, title):
+        assert submit[1:] == (None, [], self.out)
+        self.asked_of_it.append(f"{title}, {submit[0]} at once")
 
 
-def test_an_experiment_is_prepared_run_stage_by_stage_collected_and_published(tmp_path, monkeypatch, capsys):
-    experiment = Recorded(tmp_path / "out")
-    monkeypatch.setattr("kneessl.experiments.experiment.run_all", experiment.run_all)
+@pytest.fixture
+def replaced(monkeypatch):
+    """Let an experiment be asked instead of run."""
+
+    def replace(experiment: Recorded) -> Recorded:
+        for name in ("run_all", "apart"):
+            monkeypatch.setattr(f"kneessl.experiments.experiment.{name}", getattr(experiment, name))
+        return experiment
+
+    return replace
+
+
+def test_an_experiment_is_prepared_run_stage_by_stage_collected_and_published(tmp_path, replaced, capsys):
+    experiment = replaced(Recorded(tmp_path / "out"))
     carry_out(Asked(tmp_path / "out"), experiment)
     assert experiment.asked_of_it == [
         "prepare", "first, 3 at once", "second, 3 at once", "collect", "publish 0.75",
@@ -63,9 +81,8 @@ def test_an_experiment_is_prepared_run_stage_by_stage_collected_and_published(tm
     assert yaml.safe_load((out / "config.yaml").read_text()) == {"seeds": 2}
 
 
-def test_a_folder_of_another_experiment_is_left_alone(tmp_path, monkeypatch):
-    experiment = Recorded(tmp_path)
-    monkeypatch.setattr("kneessl.experiments.experiment.run_all", experiment.run_all)
+def test_a_folder_of_another_experiment_is_left_alone(tmp_path, replaced):
+    experiment = replaced(Recorded(tmp_path))
     carry_out(Asked(tmp_path), experiment)
     experiment.asked_of_it.clear()
     for again, message in (
@@ -83,6 +100,19 @@ def test_a_folder_of_another_experiment_is_left_alone(tmp_path, monkeypatch):
 def test_numbers_are_above_0(name, tmp_path):
     with pytest.raises(UserError, match=f"{name} is 0; it must be above 0"):
         Asked(tmp_path, **{name: 0})
+
+
+def test_jobs_are_for_this_machine_and_a_cluster_has_its_own(tmp_path):
+    assert Asked(tmp_path, jobs=1, cluster="tcp://10.0.0.1:8786").asked() == {"seeds": 2}
+    with pytest.raises(UserError, match="jobs is 3, which is for this machine alone"):
+        Asked(tmp_path, cluster="tcp://10.0.0.1:8786")
+
+
+def test_what_trainings_read_is_every_path_that_was_asked_for():
+    settings = LabelCurveSettings(
+        Path("knees"), "acl", Path("o"), from_run=[Path("a"), Path("b")], weights=Path("w.pth"), fractions=[0.5]
+    )
+    assert settings.reads == [Path("knees"), Path("a"), Path("b"), Path("w.pth")]
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_a_failed_training_is_named_and_resuming_does_only_what_is_missing(train
 def pretended(fails):
     """`run_all` without training: every job leaves scores by its name and the exam alone, or fails as told."""
 
-    def run_all(jobs, at_once, title):
+    def run_all(jobs, submit, title):
         for job in jobs:
             job.folder.mkdir(parents=True, exist_ok=True)
             if fails(job.folder.name):

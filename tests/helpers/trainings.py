@@ -8,6 +8,7 @@ import pytest
 from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.experiments.jobs import Job, done, finished
+from kneessl.workers.apart import Submit
 
 
 @contextmanager
@@ -25,13 +26,13 @@ def type_words(words: list[str]) -> None:
 
 
 def in_this_process(
-    jobs: Sequence[Job], at_once: int, title: str, run: Callable[[list[str]], None] = type_words
+    jobs: Sequence[Job], submit: Submit, title: str, run: Callable[[list[str]], None] = type_words
 ) -> None:
     """`run_all` without its processes, which take longer to start than to train; experiments/test_compare.py has them.
 
     Args:
         jobs: As for `run_all`.
-        at_once: Not used; one after the other.
+        submit: Not used; one after the other.
         title: Not used.
         run: What is done with a command's words.
     """

@@ -82,9 +82,9 @@ class Runner:
     def __init__(self, cell=write_cell):
         self.cell, self.ran = cell, []
 
-    def __call__(self, jobs, at_once, title) -> None:
+    def __call__(self, jobs, submit, title) -> None:
         for job in jobs:
-            in_this_process([job], at_once, title, lambda words, name=job.folder.name: self.type(name, words))
+            in_this_process([job], submit, title, lambda words, name=job.folder.name: self.type(name, words))
 
     def type(self, name, words) -> None:
         self.ran.append(name)

@@ -54,6 +54,7 @@ class ComparisonSettings(KneeExperimentSettings):
         finetune: Settings of every fine-tuning, as `kneessl finetune --help` lists them.
         arms: Settings of single arms, such as {sslm: {pretrain: {settings: {width: 16}}}}.
         jobs: Arms to train at the same time, sharing the processor's cores.
+        cluster: Address of a Dask scheduler whose workers train instead of this machine, such as tcp://10.0.0.1:8786.
         resume: Go on where a comparison in OUT stopped; what failed is tried again.
     """
 
@@ -68,6 +69,7 @@ class ComparisonSettings(KneeExperimentSettings):
     finetune: dict[str, Any] | None = None
     arms: dict[str, dict[str, dict[str, Any]]] | None = None
     jobs: int = 1
+    cluster: str | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 
+from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.exams.summary import data_note
 from kneessl.experiments.jobs import Job, run_all
@@ -15,6 +16,7 @@ from kneessl.files import write_text
 from kneessl.report.page import PageHead
 from kneessl.settings import Settings, require_positive
 from kneessl.training.runs import open_run, plain
+from kneessl.workers.apart import apart
 
 Figures = TypeVar("Figures")
 
@@ -22,14 +24,27 @@ Figures = TypeVar("Figures")
 class ExperimentSettings(Settings):
     """What every experiment is asked for, beside its own question."""
 
-    free_on_resuming: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "resume"})
+    free_on_resuming: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "cluster", "resume"})
     out: Path
     seeds: int
     jobs: int
+    cluster: str | None
     resume: bool
 
     def __post_init__(self) -> None:
         require_positive(vars(self), "seeds", "jobs")
+        if self.cluster is not None and self.jobs > 1:
+            raise UserError(
+                f"jobs is {self.jobs}, which is for this machine alone; a cluster trains one on each thread of its "
+                "workers, so leave it out"
+            )
+
+    @property
+    def reads(self) -> list[Path]:
+        """The files and folders that are asked for."""
+        values = [value for name, value in vars(self).items() if name != "out"]
+        listed = [item for value in values for item in (value if isinstance(value, list) else [value])]
+        return [item for item in listed if isinstance(item, Path)]
 
 
 class KneeExperimentSettings(ExperimentSettings):
@@ -69,13 +84,14 @@ def carry_out(settings: ExperimentSettings, experiment: Experiment[Figures]) -> 
     """Run the trainings of an experiment that are not done yet, and publish the figures of all.
 
     Raises:
-        UserError: the folder is in use, or every training failed.
-        KeyboardInterrupt: as `run_all`.
+        UserError: the folder is in use, the cluster is not as it must be, or every training failed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the running trainings have been asked to stop between two batches.
     """
-    open_run(settings.out, settings.asked(), settings.resume, defaults=settings.defaults())
-    experiment.prepare()
-    for title, jobs in experiment.stages.items():
-        run_all(jobs, settings.jobs, title)
+    with apart(settings.jobs, settings.cluster, settings.reads, settings.out) as submit:
+        open_run(settings.out, settings.asked(), settings.resume, defaults=settings.defaults())
+        experiment.prepare()
+        for title, jobs in experiment.stages.items():
+            run_all(jobs, submit, title)
     files = experiment.publish(experiment.collect())
     width = 1 + max(map(len, files))
     for name, path in files.items():

@@ -5,7 +5,7 @@ again.
 """
 
 import csv
-import multiprocessing
+import fcntl
 import os
 import shlex
 import shutil
@@ -14,11 +14,11 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from kneessl.errors import UserError, sentence
 from kneessl.files import write_text
 from kneessl.progress import progress
 from kneessl.training.runs import LAST
-from kneessl.workers.executor import end_with_parent
+from kneessl.workers.apart import INTERRUPTED, Submit
 
 Words = list[str]
 SET_BY_EXPERIMENT: Mapping[str, tuple[str, ...]] = {
@@ -121,36 +121,40 @@ def check_settings(command: str, settings: Mapping[str, Any] | None, *reserved: 
         raise UserError(f"{command}: {error}") from error
 
 
-def run_all(jobs: Sequence[Job], at_once: int, title: str) -> None:
-    """Run the jobs that are not done, `at_once` at a time; a failed one leaves its reason behind, and the rest go on.
+def run_all(jobs: Sequence[Job], submit: Submit, title: str) -> None:
+    """Run the jobs that are not done; a failed one leaves its reason behind, and the rest go on.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the running jobs have been stopped between two batches.
+        KeyboardInterrupt: somebody asked one of them to stop.
     """
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // at_once)
     waiting = [job for job in jobs if not done(job)]
-    running: dict[BaseProcess, Job] = {}
-    with progress(total=len(waiting), title=title, unit="run") as bar, terminating(running):
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                job = waiting.pop(0)
-                job.folder.mkdir(parents=True, exist_ok=True)
-                (job.folder / "failure.txt").unlink(missing_ok=True)
-                process: BaseProcess = context.Process(target=run_job, args=(job, threads), name=job.folder.name)
-                process.start()
-                running[process] = job
-                bar.set_postfix_str(", ".join(p.name for p in running))
-            for process in [p for p in running if not p.is_alive()]:
-                job = running.pop(process)
-                if process.exitcode == 130:
-                    raise KeyboardInterrupt("the same command with --resume goes on")
-                if not done(job) and not (job.folder / "failure.txt").is_file():
-                    write_text(job.folder / "failure.txt", ended_by(process.exitcode))
-                if not done(job):
-                    tqdm.write(f"{process.name} failed: {failure(job)}")
+    for job in waiting:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / "failure.txt").unlink(missing_ok=True)
+    run = partial(run_job, debug=cli.debugging())
+    running = {submit(run, job, job.folder.name): job for job in waiting}
+    with progress(total=len(waiting), title=title, unit="run") as bar:
+        while running:
+            bar.set_postfix_str(", ".join(job.folder.name for future, job in running.items() if future.running()))
+            for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+                note_end(running.pop(future), future.result())
                 bar.update()
-            time.sleep(0.1)
+
+
+def note_end(job: Job, status: int) -> None:
+    """Say that a job failed, where it did, and see that its reason is there.
+
+    Args:
+        job: That has ended.
+        status: Of its process.
+    """
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt("the same command with --resume goes on")
+    os.scandir(job.folder).close()  # so that a shared file system shows what another machine has just written
+    if not done(job) and not (job.folder / "failure.txt").is_file():
+        write_text(job.folder / "failure.txt", ended_by(status))
+    if not done(job):
+        tqdm.write(f"{job.folder.name} failed: {failure(job)}")
 
 
 def ended_by(exitcode: int | None) -> str:
@@ -161,33 +165,14 @@ def ended_by(exitcode: int | None) -> str:
     return f"ended with status {exitcode}"
 
 
-@contextmanager
-def terminating(running: Mapping[BaseProcess, Job]) -> Iterator[None]:
-    """End the running processes when the body ends early, by Ctrl-C or SIGTERM for example."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt("the same command with --resume goes on")
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join()
-
-
-def run_job(job: Job, threads: int) -> None:
+def run_job(job: Job, threads: int, debug: bool) -> None:
     """Run a job's commands, in a process of its own, with its output in `log.txt`; a done job needs no checkpoints."""
-    end_with_parent()  # or the killed parent's --resume would train in the same folder
     with (job.folder / "log.txt").open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         torch.set_num_threads(threads)
         try:
+            claim(log)
             for words in job.commands():
                 if not finished(words):
                     print(f"\n$ kneessl {shlex.join(words)}", flush=True)
@@ -195,13 +180,33 @@ def run_job(job: Job, threads: int) -> None:
             for checkpoints in job.folder.glob(f"*/{LAST.parent}"):
                 shutil.rmtree(checkpoints)
         except KeyboardInterrupt:
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         except Exception as error:
-            told = sentence(error)
-            if told is None or cli.debugging():
+            reason = sentence(error)
+            if reason is None or debug:
                 traceback.print_exc()
             first = next(iter(str(error).splitlines()), "")
-            write_text(job.folder / "failure.txt", told or f"{type(error).__name__}: {first[:200]}")
+            write_text(job.folder / "failure.txt", reason or f"{type(error).__name__}: {first[:200]}")
+
+
+def claim(log: IO[str], seconds: float = 600) -> None:
+    """Keep a job's folder to this process, by a lock on its log that ends with it.
+
+    Where a worker of a cluster has gone, its training may still be writing its last checkpoint.
+
+    Raises:
+        UserError: another process has kept it for so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserError("another process is at work in its folder; end that first") from None
+            time.sleep(0.5)
+        except OSError as error:
+            return print(f"without a lock on this file, since its file system has none: {error}")
 
 
 def finished(words: Words) -> bool:

@@ -59,6 +59,7 @@ class LabelCurveSettings(KneeExperimentSettings):
         finetune: Settings of every fine-tuning, as `kneessl finetune --help` lists them; with frozen true it is a
             linear probe's curve.
         jobs: Trainings at the same time, sharing the processor's cores.
+        cluster: Address of a Dask scheduler whose workers train instead of this machine, such as tcp://10.0.0.1:8786.
         resume: Go on where OUT stopped; what failed is tried again.
     """
 
@@ -73,6 +74,7 @@ class LabelCurveSettings(KneeExperimentSettings):
     least_steps: int = 0
     finetune: dict[str, Any] | None = None
     jobs: int = 1
+    cluster: str | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:

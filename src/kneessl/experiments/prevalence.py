@@ -69,6 +69,7 @@ class PrevalenceSettings(KneeExperimentSettings):
         pretrain: Settings of every pre-training, as `kneessl pretrain --help` lists them.
         finetune: Settings of every fine-tuning, as `kneessl finetune --help` lists them.
         jobs: Trainings at the same time, sharing the processor's cores.
+        cluster: Address of a Dask scheduler whose workers train instead of this machine, such as tcp://10.0.0.1:8786.
         resume: Go on where OUT stopped; what failed is tried again.
     """
 
@@ -83,6 +84,7 @@ class PrevalenceSettings(KneeExperimentSettings):
     pretrain: dict[str, Any] | None = None
     finetune: dict[str, Any] | None = None
     jobs: int = 1
+    cluster: str | None = None
     resume: bool = False
 
     @property

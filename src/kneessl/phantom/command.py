@@ -34,6 +34,7 @@ def phantom(
     planes: tuple[Plane, ...] = PLANES,
     labelled: int | None = None,
     workers: int = 2,
+    cluster: str | None = None,
     dicom: bool = False,
     matrix: int | None = None,
     slices: int | None = None,
@@ -67,6 +68,7 @@ def phantom(
         labelled: How many training exams get their labels, with their shares of ACL tears and of none, and evenly
             over the sequences of the first plane; by default all.
         workers: Number of processes; the files do not depend on it.
+        cluster: Address of a Dask scheduler whose workers draw instead, such as tcp://10.0.0.1:8786.
         dicom: Write an archive of DICOM studies instead of an exam folder.
         matrix: Rows and columns of the archive's pictures, even, 32 to 1024; without, as each scanner has them.
         slices: At most so many slices a series of the archive, 5 or more: the middle ones.
@@ -74,7 +76,7 @@ def phantom(
         damaged: Share of the archive's studies with one damaged series, 0 to 1.
 
     Raises:
-        UserError: A number is out of range, or `out` holds something already.
+        UserError: A number is out of range, or `out` holds something already; or as `executor`.
     """
     prevalences = {"abnormal": abnormal, "acl": acl, "meniscus": meniscus}
     _check(exams, seed, valid_fraction, prevalences, planes, workers, digits=6 if dicom else 4)
@@ -82,7 +84,7 @@ def phantom(
     if dicom and labelled is not None:
         raise UserError("labelled is for exam folders; an archive's labels.csv has all studies, so leave it out")
     if dicom:
-        write_archive(Path(out), archive, exams, workers)
+        write_archive(Path(out), archive, exams, workers, cluster)
         return
     if archive != ArchiveSettings(seed, (abnormal, acl, meniscus), tuple(planes)):
         raise UserError("matrix, slices, knees and damaged shape a DICOM archive; add --dicom, or leave them out")
@@ -91,8 +93,8 @@ def phantom(
     if labelled is not None:
         known["train"] = few(known["train"], labelled, planes[0], seed)
     with new_folder(Path(out)) as folder:
-        written = partial(_write_exam, folder, planes)
-        with executor(min(workers, exams)) as pool:
+        written = partial(_write_exam, folder.absolute(), planes)
+        with executor(min(workers, exams), cluster, writes=folder) as pool:
             results = list(progress(pool.map(written, plans), total=exams, title="phantom", unit="exam"))
         for split in ("train", "valid"):
             for task in TASKS:

@@ -46,17 +46,17 @@ class Truth:
     meniscus: int
 
 
-def write_archive(out: Path, settings: ArchiveSettings, studies: int, workers: int) -> None:
+def write_archive(out: Path, settings: ArchiveSettings, studies: int, workers: int, cluster: str | None = None) -> None:
     """Write `dicom/`, `labels.csv` and `truth.csv` into a new folder.
 
     Raises:
-        UserError: `out` holds something already.
+        UserError: `out` holds something already; or as `executor`.
     """
     turns = settings.knees or studies
     order = sorted(range(studies), key=lambda number: (number % turns, number))
     with new_folder(out) as folder:
-        with executor(min(workers, studies)) as pool:
-            written = pool.map(partial(_write_study, folder / "dicom", settings), order)
+        with executor(min(workers, studies), cluster, writes=folder) as pool:
+            written = pool.map(partial(_write_study, folder.absolute() / "dicom", settings), order)
             results = dict(zip(order, progress(written, total=studies, title="phantom", unit="study"), strict=True))
         truth = [line for number in range(studies) for line in results[number][0]]
         _write_rows(folder / "truth.csv", [field.name for field in fields(Truth)], map(asdict, truth))
@@ -80,7 +80,7 @@ def _write_study(folder: Path, settings: ArchiveSettings, number: int) -> tuple[
     parts["0999"] = iter([leftover_of(study)])
     files = size = 0
     for below, contents in parts.items():
-        (place / below).mkdir(parents=True)
+        (place / below).mkdir(parents=True, exist_ok=True)  # a worker that was killed may have begun
         for name, content in contents:
             (place / below / name).write_bytes(content)
             files, size = files + 1, size + len(content)

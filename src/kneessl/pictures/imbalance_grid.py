@@ -65,6 +65,7 @@ class ImbalanceGridSettings(ExperimentSettings):
         settings: The method's own settings, such as {temperature: 0.5}.
         precision: auto takes bf16 where the hardware multiplies it fast.
         jobs: Cells to train at the same time, sharing the processor's cores.
+        cluster: Address of a Dask scheduler whose workers train instead of this machine, such as tcp://10.0.0.1:8786.
         resume: Go on where a grid in OUT stopped; what failed is tried again.
     """
 
@@ -84,6 +85,7 @@ class ImbalanceGridSettings(ExperimentSettings):
     settings: dict[str, Any] | None = None
     precision: Precision = "auto"
     jobs: int = 1
+    cluster: str | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:

@@ -5,12 +5,13 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TypeVar
 
 from kneessl.errors import UserError
@@ -20,31 +21,43 @@ R = TypeVar("R")
 
 
 @contextmanager
-def executor(workers: int) -> Iterator[Executor]:
+def executor(
+    workers: int, cluster: str | None = None, reads: Sequence[Path] = (), writes: Path = Path("out")
+) -> Iterator[Executor]:
     """An executor for functions and arguments that can be pickled; what has not begun is dropped when the body fails.
 
-    What has begun is waited for, so nothing is left half done: pieces should take seconds. Ctrl-C reaches this process
-    alone, and a worker ends with it, even where this process is killed.
+    What has begun is waited for on this machine, so nothing is left half done: pieces should take seconds. Ctrl-C
+    reaches this process alone, and a worker ends with it, even where this process is killed.
 
     Args:
         workers: Processes, one thread of arithmetic each; with 1, this process does each piece when it is submitted,
             or by `map` and `in_order` when its result is asked for.
+        cluster: Address of a Dask scheduler whose workers do the pieces instead. They share a file system with this
+            process, but do not stand in its folder: pieces have absolute paths.
+        reads: Files and folders that a cluster's workers must find.
+        writes: A file or folder that they will write, perhaps not there yet.
 
     Raises:
-        UserError: a worker was killed, such as for its memory.
+        UserError: a worker was killed, such as for its memory; or as `cluster_executor`.
     """
+    if cluster is not None:
+        from kneessl.workers.cluster import cluster_executor
+
+        with cluster_executor(cluster, reads, writes) as pool:
+            yield pool
+        return
     if workers == 1:
         yield InThisProcess()
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
+    processes = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
     try:
-        yield pool
+        yield processes
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process was ended by the system, out of memory perhaps; run it again with fewer --workers"
         ) from error
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        processes.shutdown(wait=True, cancel_futures=True)
 
 
 def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
