@@ -47,7 +47,7 @@ def test_the_demo_leaves_what_it_promises_and_can_run_again(ran):
         assert 0 <= auc["low"] <= auc["auc"] <= auc["high"] <= 1
         assert f"  AUC {auc['auc']:.3f} (95 % interval {auc['low']:.3f} to {auc['high']:.3f})  " in printed
         assert (out / name / "model.safetensors").is_file()
-    assert "ACL tears on 24 synthetic knees that no model has seen, 36 labels:" in printed
+    assert "ACL tears on 20 synthetic knees that no model has seen, 40 labels:" in printed
     assert f"report: {out / 'report.html'}" in printed.splitlines()
     assert (out / "pretrained" / "decisions.json").is_file(), "so that `kneessl predict` has operating points"
     assert "synthetic phantom" in (out / "report.html").read_text()
