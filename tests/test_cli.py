@@ -2,6 +2,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -206,3 +207,10 @@ def test_a_file_of_settings_that_is_not_plain_is_refused(tmp_path, text, said):
     file.write_text(text)
     with pytest.raises(UserError, match=said):
         cli.run("pretrain", [str(tmp_path), "--out", str(tmp_path / "out"), "--config", str(file)])
+
+
+@pytest.mark.parametrize(("words", "keys"), [([], None), (["--keys", "k.csv"], Path("k.csv"))])
+def test_an_option_may_be_called_as_a_method_of_the_parsers_values_is(words, keys):
+    parser, function, _ = cli.make_parser("import")
+    values = parser.instantiate(parser.parse_args(["src", "out", *words]))
+    assert cli.given_values(function, values)["keys"] == keys

@@ -327,7 +327,7 @@ def given_values(function: Callable[..., None], values: Any) -> dict[str, Any]:
         UserError: a file of settings says null for one that needs a value, which the parser lets through.
     """
     parameters = signature(function).parameters
-    given = {p: getattr(values, p) for p in parameters}
+    given = {p: values[p] for p in parameters}  # an option may be called `keys`, as a method of `values` is
     for p, value in given.items():
         if value is None and NoneType not in get_args(parameters[p].annotation):
             raise UserError(f"{p} is null; give it a value, or leave it out for its default")

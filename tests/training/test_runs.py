@@ -115,3 +115,13 @@ class Recorded(Settings):
 def test_required_settings_and_those_that_are_free_have_no_default():
     assert Recorded(Path("run"), 3, 2.0).defaults() == {"given": 1.0}
     assert Recorded(Path("run"), 3, 2.0).asked() == {"needed": 3, "given": 2.0}
+
+
+def test_a_checkpoint_that_was_not_finished_goes_when_the_run_goes_on(asked, capsys):
+    begin(asked)
+    left = asked.out / "checkpoints" / ".last.ckpt.0123abcd.partial"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    go_on(asked)
+    assert not left.exists()
+    assert capsys.readouterr().err == f"note: {asked.out}: deleted what a killed process had left unfinished (1)\n"
