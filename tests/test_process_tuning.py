@@ -97,3 +97,21 @@ def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(process_tuning.platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(process_tuning.ctypes, "CDLL", None)
     process_tuning.keep_freed_memory()
+
+
+@pytest.mark.parametrize(("asked", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_has_set_otherwise(monkeypatch, asked, policy):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_WAIT_POLICY", asked)
+    code = """
+import os, sys
+from kneessl.__main__ import main
+assert "torch" not in sys.modules, "OpenMP reads it when PyTorch is imported"
+sys.argv = ["kneessl", "--help"]
+try:
+    main()
+finally:
+    print(os.environ["OMP_WAIT_POLICY"])
+"""
+    assert in_a_process_of_its_own(code).split()[-1] == policy

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -66,3 +67,12 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def let_waiting_threads_sleep() -> None:
+    """Let OpenMP's threads sleep while they wait for each other, unless the user has set otherwise; before PyTorch.
+
+    By default they spin. Alone on the machine that gains nothing here, and beside another busy process each waits for
+    one that cannot run: an epoch then takes two to five times as long (docs/performance.md).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
