@@ -39,11 +39,11 @@ def test_sound_folder_prints_its_tables(root, capsys):
 
 
 def test_a_fault_exits_with_status_1(root, capsys):
-    write_series(root, "train", "axial", "0009", series(9))
+    write_labels(root, "train", "acl", {"0000": 0, "0001": 1, "0009": 1})
     with pytest.raises(SystemExit) as exit_:
         check(root)
     assert exit_.value.code == 1
-    assert "train-acl.csv: exam 0009 has no label" in capsys.readouterr().out
+    assert "train-acl.csv: label for exam 0009, which has no series" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,20 @@ def test_truncated_series(root, kept):
 
 def test_exam_without_label_and_label_without_exam(root):
     write_labels(root, "train", "acl", {"0000": 0, "0007": 1})
-    assert [fault.removeprefix(str(root)) for fault in faults(root)] == [
-        "/train-acl.csv: exam 0001 has no label",
-        "/train-acl.csv: label for exam 0007, which has no series",
+    findings = inspect(ExamFolder(root))
+    assert [fault.removeprefix(str(root)) for fault in findings.faults] == [
+        "/train-acl.csv: label for exam 0007, which has no series"
     ]
+    (notice,) = (notice for notice in findings.notices if "train-acl.csv" in notice)
+    assert "train-acl.csv: 1 of 2 exams have no label (0001); pre-training sees them all the same" in notice
+
+
+def test_a_few_labels_among_many_exams_are_no_fault_and_one_line(root, capsys):
+    for k in range(2, 40):
+        write_series(root, "train", "sagittal", f"{k:04d}", series(5))
+    check(root)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "have no label" in line)
+    assert "train-acl.csv: 38 of 40 exams have no label (0002, 0003, 0004, 0005, 0006 ...); pre-training" in line
 
 
 def test_malformed_labels(root):
@@ -147,10 +157,11 @@ def test_a_table_of_labels_is_counted_and_blank_cells_are_no_fault(root):
 
 def test_exams_that_the_table_or_the_folder_lacks_are_named_once(root):
     (root / "train.csv").write_text("exam,MCL,PCL\n0000,1,0\n0009,1,1\n")
-    assert [fault.removeprefix(str(root)) for fault in faults(root)] == [
-        "/train.csv: exam 0001 has no line",
-        "/train.csv: line for exam 0009, which has no series",
+    findings = inspect(ExamFolder(root))
+    assert [fault.removeprefix(str(root)) for fault in findings.faults] == [
+        "/train.csv: line for exam 0009, which has no series"
     ]
+    assert sum("/train.csv: 1 of 2 exams have no line (0001)" in notice for notice in findings.notices) == 1
 
 
 def test_a_damaged_table_is_one_fault_and_the_rest_is_looked_over(root):
