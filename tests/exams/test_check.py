@@ -75,7 +75,7 @@ def test_exam_without_label_and_label_without_exam(root):
 
 def test_a_few_labels_among_many_exams_are_no_fault_and_one_line(root, capsys):
     for k in range(2, 40):
-        write_series(root, "train", "sagittal", f"{k:04d}", series(5))
+        write_series(root, "train", "sagittal", f"{k:04d}", series(8 + k))
     check(root)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "have no label" in line)
     assert "train-acl.csv: 38 of 40 exams have no label (0002, 0003, 0004, 0005, 0006 ...); pre-training" in line
