@@ -80,6 +80,18 @@ COMMANDS = {
         "AUC, accuracy and a report on exams kept apart",
         "kneessl evaluate runs/acl knees",
     ),
+    "suspects": Command(
+        "kneessl.evaluate.suspects:suspects",
+        ("model", "data"),
+        "training exams whose label may be wrong, with pictures",
+        "kneessl suspects runs/acl knees",
+    ),
+    "recalibrate": Command(
+        "kneessl.model.recalibrate:recalibrate",
+        ("model", "data"),
+        "set probabilities and operating points anew on a few exams of another hospital",
+        "kneessl recalibrate runs/acl hospital --labels 50 --out runs/acl-here",
+    ),
     "plan": Command(
         "kneessl.evaluate.plan:plan",
         (),

@@ -8,16 +8,19 @@ import torch
 
 from kneessl.classifier.classifier import build_classifier
 from kneessl.errors import UserError
-from kneessl.evaluate.evaluate import evaluate_models
+from kneessl.evaluate.characteristics import characteristics_of, thirds
+from kneessl.evaluate.evaluate import evaluate_models, groups_text, reader_lines
 from kneessl.evaluate.mistakes import SHOWN_SLICES, mistake_of
-from kneessl.evaluate.report import prevalences_for, subgroups_of, thirds, trained_on
+from kneessl.evaluate.report import prevalences_for, trained_on
+from kneessl.evaluate.suspects import suspects
+from kneessl.evaluation.label_errors import suspected_errors
 from kneessl.exams.folder import ExamFolder, Provenance, write_labels, write_provenance, write_series
 from kneessl.explain.explain import explain
 from kneessl.model.crossfit import OutOfFold
 from kneessl.model.fuse import fuse
-from kneessl.model.locked import lock_plane
+from kneessl.model.locked import lock_plane, read_decisions
 from kneessl.model.model import load_model
-from kneessl.model.predict import Predictions, series_logits
+from kneessl.model.predict import series_logits
 from kneessl.nets.encoder import save_weights
 from kneessl.training.runs import data_hash, write_record
 from kneessl.views.preprocess import Preprocessing
@@ -64,7 +67,7 @@ def a_plane(out, folder, plane, head="max", seed=0, folds=True):
     if folds:
         logits = np.random.default_rng(seed).normal(size=(len(exams), 2))
         truth = np.array([[i % 2, i // 2 % 2] for i in range(len(exams))])
-        lock_plane(out, plane, OutOfFold(TASKS, exams, np.arange(len(exams)) // 4, truth, logits))
+        lock_plane(out, plane, OutOfFold(TASKS, exams, np.arange(len(exams)) // 4, truth, logits), "2 folds by hand")
     return out
 
 
@@ -138,8 +141,83 @@ def test_the_sequence_is_told_by_its_column_and_not_by_words(tmp_path, fat, grou
             for exam, known in zip(exams, fat, strict=True)
         ],
     )
-    answers = Predictions(["sagittal"] * 3, np.zeros(3), np.zeros(3), [None] * 3, [None] * 3)
-    assert subgroups_of(answers, ExamFolder(tmp_path), "valid", exams).get("sequence") == groups
+    assert characteristics_of(["sagittal"] * 3, ExamFolder(tmp_path), "valid", exams).get("sequence") == groups
+
+
+def test_groups_that_are_asked_for(folder, models, tmp_path):
+    about = folder.root / "about.csv"
+    about.write_text(
+        "split,exam,site,age,name\n" + "".join(f"valid,{i:02d},{'AB'[i // 5]},{30 + i},n{i}\n" for i in range(9))
+    )
+    try:
+        found = evaluate_models(
+            {"single": models["single"]}, folder.root, "valid", tmp_path, ["acl"], by=["site", "age"]
+        )
+        figures = found["single"]["acl"]
+        assert [(g.variable, g.value, g.n) for g in figures.groups] == [
+            *(("site", "A", 5), ("site", "B", 4), ("site", "not known", 1)),
+            *(("age", "30 to 32", 3), ("age", "33 to 35", 3), ("age", "36 to 38", 3), ("age", "not known", 1)),
+        ]
+        assert figures.interactions == []
+        assert "by site\n  A: " in groups_text(figures)
+        assert "Not tested: fewer than two groups have 10 positives and 10 negatives." in groups_text(figures)
+        kept = json.loads((tmp_path / "result.json").read_text())["single"]["acl"]
+        assert [group["value"] for group in kept["groups"]][:3] == ["A", "B", "not known"]
+        text = text_of((tmp_path / "report.html").read_text())
+        assert "site A few: " in text
+        assert "laterality" not in text[text.index("Subgroups") :]
+    finally:
+        about.unlink()
+
+
+def test_several_readers_are_compared(folder, models, tmp_path):
+    labels = folder.labels("valid", "acl")
+    files = [folder.root / f"valid-acl.reader{name}.csv" for name in ("A", "B")]
+    files[0].write_text("".join(f"{exam},{label}\n" for exam, label in labels.items()))
+    files[1].write_text("".join(f"{exam},{1 - label if exam == '00' else label}\n" for exam, label in labels.items()))
+    try:
+        figures = evaluate_models({"single": models["single"]}, folder.root, "valid", tmp_path, ["acl"])["single"][
+            "acl"
+        ]
+        assert folder.tasks("valid") == ["acl", "my task"]
+    finally:
+        for file in files:
+            file.unlink()
+    (pair,) = figures.kappas
+    assert (pair.first, pair.second, pair.n, round(pair.agreement, 9)) == ("A", "B", 10, 0.9)
+    assert [(one.reader, one.n, one.positives) for one in figures.against_readers] == [
+        *(("A", 10, 5), ("B", 10, 6), ("majority", 9, 5)),
+    ]
+    assert figures.against_readers[0].auc == figures.summary.auc
+    lines = list(reader_lines(figures))
+    assert lines[0].startswith("readers A and B: kappa 0.80 (95 %")
+    assert lines[-1].startswith("against most readers: AUC ")
+
+
+def test_labels_that_the_folds_contradict_are_listed_with_pictures(folder, models, tmp_path):
+    single = models["fused"].parent / "sagittal"
+    suspects(single, folder.root, tmp_path)
+    with (tmp_path / "suspects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    seen, locked = OutOfFold.read(single / "out_of_fold.csv"), read_decisions(single)
+    labels = folder.labels("train", "acl")
+    probabilities = locked.decisions["acl"]["sagittal"].recalibration.apply(seen.logits[:, 0])
+    expected = suspected_errors([labels[exam] for exam in seen.exams], probabilities)
+    assert [row["exam"] for row in rows if row["task"] == "acl"] == [seen.exams[one.index] for one in expected]
+    html = (tmp_path / "suspects.html").read_text()
+    assert html.count('<figure class="strip">') == len(rows)
+    with pytest.raises(UserError, match="--folds"):
+        suspects(models["single"], folder.root, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("by", "reason"),
+    [("sex", "sex is not known of any exam of valid"), ("field", "field is not known"), ("sequence", "not known")],
+)
+def test_groups_that_cannot_be_told_are_refused_before_anything_is_predicted(folder, models, tmp_path, by, reason):
+    with pytest.raises(UserError, match=reason):
+        evaluate_models({"single": models["single"]}, folder.root, "valid", tmp_path / "out", ["acl"], by=[by])
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_path_but_those_of_the_settings(report, folder, models):

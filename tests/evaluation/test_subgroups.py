@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from kneessl.errors import UserError
 from kneessl.evaluation import Proportion, auc_interval, compare_auc
-from kneessl.evaluation.subgroups import subgroups
+from kneessl.evaluation.subgroups import interactions, subgroups
 
 LABELS = np.array([1, 0, 1, 0, 1, 0, 1, 0, 0])
 SCORES = np.array([0.9, 0.5, 0.6, 0.1, 0.4, 0.3, 0.8, 0.2, 0.7])
@@ -104,3 +105,58 @@ def test_wrong_arguments():
         subgroups([1, 1, 1], [1, 2, 3], {}, 0.5)
     with pytest.raises(UserError, match="not NaN"):
         subgroups(LABELS, SCORES, {"sex": SEX}, math.nan)
+
+
+def in_groups(rng, aucs, of_each=60):
+    """Labels, scores and a group for each exam, with such an AUC in each group."""
+    labels = np.tile(np.repeat([1, 0], of_each), len(aucs))
+    group = np.repeat([f"scanner {k}" for k in range(len(aucs))], 2 * of_each)
+    shift = np.sqrt(2) * norm.ppf(np.repeat(aucs, 2 * of_each))
+    return labels, rng.normal(size=len(labels)) + shift * labels, group
+
+
+def examined(labels, scores, **membership):
+    return interactions(subgroups(labels, scores, membership, 0.5))
+
+
+def test_the_interaction_is_cochrans_q_of_the_logits():
+    labels, scores, group = in_groups(np.random.default_rng(0), [0.9, 0.8, 0.7])
+    (test,) = examined(labels, scores, scanner=group)
+    logits, weights = [], []
+    for name in np.unique(group):
+        one = auc_interval(labels[group == name], scores[group == name])
+        logits.append(np.log(one.auc / (1 - one.auc)))
+        weights.append((one.auc * (1 - one.auc) / one.standard_error) ** 2)
+    # The same Q, as a sum over pairs of groups.
+    pairs = [(i, j) for i in range(3) for j in range(i)]
+    q = sum(weights[i] * weights[j] * (logits[i] - logits[j]) ** 2 for i, j in pairs) / sum(weights)
+    assert test.q == pytest.approx(q)
+    assert test.p == pytest.approx(np.exp(-q / 2))  # chi-squared of two degrees
+    assert (test.groups, test.worst.value, test.left_out) == (3, "scanner 2", ())
+
+
+def test_the_interaction_is_found_by_chance_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(300):
+        labels, scores, group = in_groups(rng, [0.85] * 3, 40)
+        found.append(examined(labels, scores, scanner=group)[0].p)
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.09
+
+
+def test_small_groups_and_perfect_ones_are_named_and_left_out():
+    labels, scores, group = in_groups(np.random.default_rng(2), [0.8, 0.8, 0.8, 0.8], 20)
+    scores[group == "scanner 3"] = labels[group == "scanner 3"]
+    few = (group == "scanner 2") & (labels == 1)
+    kept = ~few | (np.cumsum(few) <= 9)
+    (test,) = examined(labels[kept], scores[kept], scanner=group[kept])
+    assert (test.groups, test.left_out) == (2, ("scanner 2", "scanner 3"))
+    assert examined(labels, scores, scanner=np.repeat("one", len(labels))) == []
+
+
+def test_several_characteristics_are_adjusted_together():
+    labels, scores, group = in_groups(np.random.default_rng(3), [0.95, 0.7])
+    other = np.where(np.arange(len(labels)) % 2, "a", "b")
+    by_scanner, by_other = examined(labels, scores, scanner=group, other=other)
+    assert by_scanner.p_holm == pytest.approx(min(1, 2 * by_scanner.p))
+    assert by_other.p_holm == pytest.approx(max(by_other.p, by_scanner.p_holm))

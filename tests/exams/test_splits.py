@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from kneessl.errors import UserError
 from kneessl.exams.folder import ExamFolder, Provenance, write_provenance, write_series
-from kneessl.exams.splits import folds, patient_groups
+from kneessl.exams.splits import folds, folds_by, patient_groups
 
 
 def knees(count: int, patients: int, prevalence: list[float], unknown: float = 0.0, seed: int = 0):
@@ -186,3 +186,33 @@ def test_a_damaged_series_is_named(root):
     (root / "train/axial/0002.npy").write_bytes(b"")
     with pytest.raises(UserError, match=r"0002\.npy"):
         patient_groups(ExamFolder(root), "train", EXAMS)
+
+
+# ---- one scanner after the other
+
+
+def test_each_value_is_a_fold_and_patients_stay_together():
+    values = ["a"] * 6 + ["b"] * 6 + ["c"] * 6
+    groups = [str(i) for i in range(18)]
+    groups[5] = groups[6] = groups[7] = "one person"  # one exam on a, two on b
+    labels = np.array([[i % 2] for i in range(18)])
+    fold, names, moved = folds_by(groups, labels, values)
+    assert names == ["a", "b", "c"]
+    assert fold.tolist() == [0] * 5 + [1] * 7 + [2] * 6
+    assert moved == 1
+
+
+def test_values_with_too_few_exams_of_a_label_share_a_fold():
+    values = ["a"] * 6 + ["b"] * 6 + ["c"] * 3 + ["d"] * 2 + [""]
+    labels = np.array([[i % 2] for i in range(18)])
+    fold, names, _ = folds_by([str(i) for i in range(18)], labels, values)
+    assert names == ["a", "b", "not known, c, d"]
+    assert fold.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+
+
+def test_what_leaves_nothing_to_train_on_is_refused():
+    labels, groups = np.array([[i % 2] for i in range(12)]), [str(i) for i in range(12)]
+    with pytest.raises(UserError, match="all exams would be in one fold, a;"):
+        folds_by(groups, labels, ["a"] * 12)
+    with pytest.raises(UserError, match="without a, fewer than 2 exams of a label"):
+        folds_by(groups, labels, ["a"] * 10 + ["b"] * 2)

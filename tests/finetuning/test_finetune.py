@@ -20,6 +20,7 @@ from kneessl.finetuning.finetune import finetune, fit_familiarity
 from kneessl.finetuning.mrnet import WholeSeries
 from kneessl.finetuning.recipes import RECIPES, adapt, inverse_frequency
 from kneessl.finetuning.tuning import BinaryLoss, FineTuning
+from kneessl.model.crossfit import OutOfFold
 from kneessl.model.labels import label_subset
 from kneessl.model.model import load_model, load_plane
 from kneessl.model.predict import forward_pass, plane_logits, series_logits
@@ -133,6 +134,30 @@ def test_a_model_says_whether_it_was_trained_on_a_phantom(runs, knees, tmp_path)
     assert load_plane(tmp_path / "m").synthetic is True
     card = " ".join((tmp_path / "m" / "MODEL_CARD.md").read_text().split())
     assert "Those knees are a synthetic phantom: what this model says of a patient's knee means nothing." in card
+
+
+def test_folds_leave_out_one_site_after_the_other(knees, tmp_path, capsys):
+    shutil.copytree(knees, tmp_path / "knees")
+    sites = "".join(f"train,{i:04d},{'AB'[i // 6]}\n" for i in range(12))
+    (tmp_path / "knees" / "about.csv").write_text(f"split,exam,site\n{sites}")
+    common = {"size": 32, "slices": 2, "epochs": 1, "batch": 4, "precision": "float32"}
+    finetune(tmp_path / "knees", "acl", tmp_path / "m", folds="by:site", **common)
+    told = capsys.readouterr().out
+    assert "folds: one fold left out for each site (A; B)\n" in told
+    assert "acl, left out A: 6 exams, 3 positive; AUC " in told
+    seen = OutOfFold.read(tmp_path / "m" / "out_of_fold.csv")
+    assert seen.fold.tolist() == [0] * 6 + [1] * 6
+    assert load_model(tmp_path / "m").decisions.set_on.endswith("one fold left out for each site (A; B)")
+
+
+@pytest.mark.parametrize(
+    ("folds", "reason"),
+    [("by:", "folds is by:"), ("site", "folds is site"), ("by:scanner", "scanner is not known of any exam of train")],
+)
+def test_folds_by_what_is_not_known_are_refused(knees, tmp_path, folds, reason):
+    with pytest.raises(UserError, match=reason):
+        finetune(knees, "acl", tmp_path / "m", folds=folds)
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("network", ["mrnet_alexnet", "mrnet_resnet18", "sslm"])  # resnet18: test_resume

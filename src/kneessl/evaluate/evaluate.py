@@ -2,23 +2,28 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kneessl.errors import UserError
+from kneessl.evaluate.characteristics import characteristics_of
 from kneessl.evaluate.report import write_evaluation_report
 from kneessl.evaluate.task_result import TaskResult
-from kneessl.evaluation import Summary, summarise
+from kneessl.evaluation import THRESHOLD, Summary, summarise
 from kneessl.evaluation.decisions import StateTable, count_states
-from kneessl.exams.folder import ExamFolder, Plane, Split, Unlabelled
+from kneessl.evaluation.readers import MAJORITY, AgainstReader, Kappa, against_readers, kappas
+from kneessl.evaluation.subgroups import Interaction, Subgroup, interactions, subgroups
+from kneessl.exams.folder import PLANES, ExamFolder, Plane, Split, Unlabelled
+from kneessl.exams.readers import readers_of
 from kneessl.exams.splits import patient_groups
 from kneessl.files import replacing, write_text
 from kneessl.model.card import MODEL_CARD, model_card
 from kneessl.model.model import Model, load_model
 from kneessl.model.predict import Predictions, predict_split
+from kneessl.report.subgroup_table import UNKNOWN, interaction_text
 
 
 def evaluate(
@@ -28,6 +33,7 @@ def evaluate(
     task: list[str] | str | None = None,
     planes: list[Plane] | None = None,
     against: Path | None = None,
+    by: list[str] | str | None = None,
     out: Path | None = None,
     unlabelled: Unlabelled = "refuse",
 ) -> None:
@@ -43,6 +49,9 @@ def evaluate(
         task: One of the model's tasks, or some of them; by default all that are labelled in the split.
         planes: Use only these of a fused model's planes, such as [sagittal,coronal].
         against: Another model of the same task, to compare on the same exams.
+        by: Show the figures in groups by these, such as scanner or [field,site,sex,age], with a test for interaction:
+            scanner and field as exams.csv has them, others from the exam folder's about.csv (split,exam,site,sex,age);
+            by default, in the report, by all that are known.
         out: Where result.json, predictions.csv and report.html go; by default into MODEL.
         unlabelled: Labels whose exam has no series are refused; ok leaves them aside.
     """
@@ -52,9 +61,14 @@ def evaluate(
             f"{model} and {against} bear the same folder name; rename one, so that the report can name both"
         )
     asked = [task] if isinstance(task, str) else task
-    for name, tasks in evaluate_models(models, data, split, out or model, asked, planes, unlabelled).items():
-        for task_name, summary in tasks.items():
-            print(f"{name}, {task_name}\n{summary_text(summary)}")
+    groups = [by] if isinstance(by, str) else by or []
+    for name, tasks in evaluate_models(models, data, split, out or model, asked, planes, unlabelled, groups).items():
+        for task_name, figures in tasks.items():
+            print(f"{name}, {task_name}\n{summary_text(figures.summary)}")
+            if groups:
+                print(groups_text(figures))
+            for line in reader_lines(figures):
+                print(line)
     print(f"report: {(out or model) / 'report.html'}")
 
 
@@ -67,6 +81,51 @@ def summary_text(summary: Summary) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Figures:
+    """One model on one task."""
+
+    summary: Summary
+    groups: list[Subgroup]
+    """By the characteristics that were asked for."""
+    interactions: list[Interaction]
+    """Of those whose groups are large enough to be tested."""
+    kappas: list[Kappa]
+    """Of each two readers, where several readers' labels are given."""
+    against_readers: list[AgainstReader]
+
+
+def groups_text(figures: Figures) -> str:
+    """Each group on a line, and below each characteristic whether its groups differ."""
+    tests = {test.variable: test for test in figures.interactions}
+    lines = []
+    for variable in dict.fromkeys(group.variable for group in figures.groups):
+        lines.append(f"by {variable}")
+        for group in figures.groups:
+            if group.variable == variable:
+                auc = group.auc
+                words = f"{auc.auc:.3f}  ({auc.low:.3f} to {auc.high:.3f})" if auc else group.no_auc
+                lines.append(f"  {group.value}: {words}; {group.n} exams, {group.positives} positive")
+        lines.append(f"  {interaction_text(tests.get(variable))}")
+    return "\n".join(lines)
+
+
+def reader_lines(figures: Figures) -> Iterator[str]:
+    """How well readers agree with one another, and the model with each of them and with most."""
+    for pair in figures.kappas:
+        if pair.kappa is None:
+            yield f"readers {pair.first} and {pair.second}: no kappa, {pair.n} exams read by both"
+            continue
+        yield (
+            f"readers {pair.first} and {pair.second}: kappa {pair.kappa:.2f} (95 % {pair.low:.2f} to {pair.high:.2f}), "
+            f"{100 * pair.agreement:.0f} % alike of {pair.n} exams"
+        )
+    for one in figures.against_readers:
+        who = "most readers" if one.reader == MAJORITY else f"reader {one.reader}"
+        auc = f"AUC {one.auc.auc:.3f} ({one.auc.low:.3f} to {one.auc.high:.3f})" if one.auc else "too few for an AUC"
+        yield f"against {who}: {auc}; {one.n} exams, {one.positives} positive"
+
+
 def evaluate_models(
     models: Mapping[str, Path],
     data: Path,
@@ -75,7 +134,8 @@ def evaluate_models(
     tasks: Sequence[str] | None = None,
     planes: Sequence[Plane] | None = None,
     unlabelled: Unlabelled = "refuse",
-) -> dict[str, dict[str, Summary]]:
+    by: Sequence[str] = (),
+) -> dict[str, dict[str, Figures]]:
     """Evaluate models, by name, on the same exams, and write one report of all.
 
     Returns:
@@ -83,7 +143,7 @@ def evaluate_models(
 
     Raises:
         UserError: a model cannot be loaded, the models have no task or no plane of those asked for, or the split lacks
-            labels.
+            labels, or groups are asked for that cannot be told.
     """
     folder = ExamFolder(data, unlabelled)
     loaded = {name: load_model(path) for name, path in models.items()}
@@ -97,6 +157,10 @@ def evaluate_models(
     exams = sorted(set.intersection(*answered, set().union(*labels_of.values())))
     for task, labels in labels_of.items():
         require_both_classes([labels[exam] for exam in exams if exam in labels], data, task, split)
+    if by:
+        there = {plane: set(folder.exams(split, plane)) for plane in PLANES if any(plane in u for u in used.values())}
+        keys = ["+".join(plane for plane, known in there.items() if exam in known) for exam in exams]
+        characteristics_of(keys, folder, split, exams, by)  # what is not known ends here, before anything is predicted
     groups = dict(zip(exams, patient_groups(folder, split, exams), strict=True))
     answers = {
         name: predict_split(model, folder, split, exams, f"evaluate {name}", used[name])
@@ -116,14 +180,30 @@ def evaluate_models(
                 {name: by_task[task].rows(rows) for name, by_task in answers.items()},
             )
         )  # fmt: skip
-    summaries = {name: {r.task: summarise(r.labels, r.answers[name].probabilities) for r in results} for name in loaded}
+    figures = {name: {r.task: figures_of(r, name, folder, split, by) for r in results} for name in loaded}
     write_predictions(out / "predictions.csv", results)
-    write_evaluation_report(models, loaded, folder, split, results, out / "report.html")
-    write_results(out / "result.json", loaded, results, summaries)  # last: whoever finds it finds all
+    write_evaluation_report(models, loaded, folder, split, results, out / "report.html", by)
+    write_results(out / "result.json", loaded, results, figures)  # last: whoever finds it finds all
     for run in models.values():
         if run.resolve() == out.resolve():
             write_text(run / MODEL_CARD, model_card(run))
-    return summaries
+    return figures
+
+
+def figures_of(result: TaskResult, name: str, folder: ExamFolder, split: str, by: Sequence[str]) -> Figures:
+    """One model's figures on one task, also in the groups that are asked for."""
+    answers = result.answers[name]
+    summary = summarise(result.labels, answers.probabilities)
+    readers = readers_of(folder, split, result.task, result.exams)
+    agreement = kappas(readers) if readers else []
+    against = against_readers(answers.probabilities, readers) if readers else []
+    if not by:
+        return Figures(summary, [], [], agreement, against)
+    known = characteristics_of(answers.planes, folder, split, result.exams, by)
+    membership = {variable: np.array([value or UNKNOWN for value in values]) for variable, values in known.items()}
+    groups = subgroups(result.labels, answers.probabilities, membership, THRESHOLD)
+    tests = interactions([group for group in groups if group.value != UNKNOWN])
+    return Figures(summary, groups, tests, agreement, against)
 
 
 def require_both_classes(labels: Sequence[int] | np.ndarray, data: Path, task: str, split: str) -> None:
@@ -170,13 +250,17 @@ def write_results(
     path: Path,
     models: Mapping[str, Model],
     results: Sequence[TaskResult],
-    summaries: Mapping[str, Mapping[str, Summary]],
+    figures: Mapping[str, Mapping[str, Figures]],
 ) -> None:
-    """By model, then by task: the summary, the operating points' figures, and the hash of what was locked."""
+    """By model, then by task: the summary, groups, the operating points' figures, and the hash of what was locked."""
     content = {
         name: {
-            result.task: summaries[name][result.task].to_dict()
+            result.task: figures[name][result.task].summary.to_dict()
             | {
+                "groups": [asdict(group) for group in figures[name][result.task].groups],
+                "interactions": [asdict(test) for test in figures[name][result.task].interactions],
+                "kappas": [asdict(kappa) for kappa in figures[name][result.task].kappas],
+                "readers": [asdict(reader) for reader in figures[name][result.task].against_readers],
                 "decisions_sha256": model.decisions.sha256 if model.decisions else None,
                 "states": asdict(states) if (states := states_of(model, result.answers[name], result.labels)) else None,
             }

@@ -4,22 +4,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from scipy.special import expit
 
+from kneessl.evaluate.characteristics import characteristics_of
 from kneessl.evaluate.mistakes import heat_text, worst_mistakes
 from kneessl.evaluate.task_result import TaskResult
 from kneessl.evaluation import THRESHOLD
 from kneessl.evaluation.auc import auc_interval
 from kneessl.exams.folder import PLANES, SPLITS, ExamFolder, Plane
 from kneessl.exams.summary import data_note, data_rows
-from kneessl.model.locked import plane_folders
+from kneessl.model.locked import plane_folders, read_decisions
 from kneessl.model.model import Model
-from kneessl.model.predict import Predictions
 from kneessl.report.content import Arm, Curve, Evaluated, EvaluatedFinding, Place, Views
 from kneessl.report.evaluation_page import write_evaluation_page
 from kneessl.report.page import PageHead
-from kneessl.sources.dicom.laterality import SIDES
 from kneessl.training.augmented import augmented_exam
 from kneessl.training.runs import data_hash, read_config, read_metrics, read_record
 from kneessl.views.augment import View
@@ -28,8 +26,6 @@ SHOWN_EXAMS = 2
 """Exams shown as augmentation changes them."""
 PREVALENCES = (0.05, 0.2, 0.4)
 """For which predictive values are worked out, beside MRNet's own."""
-SEQUENCES = {True: "fat-suppressed", False: "not fat-suppressed", None: ""}
-"""By whether fat is suppressed."""
 MRNET = {"abnormal": 1104 / 1370, "acl": 319 / 1370, "meniscus": 508 / 1370}
 """Share of positives in MRNet's 1,370 exams (Bien et al., PLOS Medicine 15, 2018)."""
 
@@ -41,6 +37,7 @@ def write_evaluation_report(
     split: str,
     results: Sequence[TaskResult],
     path: Path,
+    by: Sequence[str] = (),
 ) -> None:
     """Write the page of an evaluation.
 
@@ -51,10 +48,11 @@ def write_evaluation_report(
         split: The split of it.
         results: One a task; at least one.
         path: The HTML file.
+        by: Characteristics that subgroups are wanted of; none for all that are known.
     """
     runs = runs_behind(paths, models)
     settings = {name: read_config(run) for name, run in runs.items()}
-    findings = [finding_of(models, folder, split, result) for result in results]
+    findings = [finding_of(models, folder, split, result, by) for result in results]
     planes = [plane for plane in PLANES if any(plane in model.planes for model in models.values())]
     place, place_text = where_tested(next(iter(paths.items())), folder, split)
     write_evaluation_page(
@@ -101,6 +99,10 @@ def warnings_of(paths: Mapping[str, Path], folder: ExamFolder, split: str) -> li
         f"{name} was trained on exams of this very split: its figures say how well it remembers, not how well it tells."
         for name, path in paths.items()
         if split == "train" and trained_on(path, folder) is not False
+    ] + [
+        f"{name} was recalibrated on exams of this very split: its calibration and points are not tested here."
+        for name, path in paths.items()
+        if recalibrated_on(path, folder, split)
     ]
 
 
@@ -122,6 +124,19 @@ def where_tested(index: tuple[str, Path], folder: ExamFolder, split: str) -> tup
         f"The exam folder is not the one that {name} was trained on. Whether its exams come from other people, "
         "scanners and readers, a person has to say."
     )
+
+
+def recalibrated_on(path: Path, folder: ExamFolder, split: str) -> bool:
+    """Whether a model was recalibrated on exams of this split, by the hash of their series."""
+    locked = read_decisions(path)
+    if locked is None or locked.local is None or locked.local.split != split:
+        return False
+    for plane, digest in locked.local.data_sha256.items():
+        there = set(folder.exams(split, plane))
+        exams = [exam for exam in locked.local.exams if exam in there]
+        if exams and data_hash(folder, split, plane, exams) == digest:
+            return True
+    return False
 
 
 def trained_on(path: Path, folder: ExamFolder) -> bool | None:
@@ -226,7 +241,7 @@ def fixed_texts(models: Mapping[str, Model], results: Sequence[TaskResult]) -> l
         texts.append(
             f"{name}: the recalibration and both operating points (rule-out for a sensitivity of "
             f"{100 * first.target_sensitivity:g} %, rule-in for a specificity of {100 * first.target_specificity:g} %) "
-            f"were set on out-of-fold predictions of training exams ({'; '.join(parts)}), sealed with the weights by "
+            f"were set on {model.decisions.set_on} ({'; '.join(parts)}), sealed with the weights by "
             f"the hash below, and applied here unchanged. The threshold of {THRESHOLD} was fixed beforehand as well."
         )
         if len(model.planes) > 1:
@@ -263,7 +278,9 @@ def data_table(folder: ExamFolder, planes: Sequence[Plane], tasks: Sequence[str]
     return sorted(rows, key=lambda row: SPLITS.index(row["split"]))  # type: ignore[arg-type]
 
 
-def finding_of(models: Mapping[str, Model], folder: ExamFolder, split: str, result: TaskResult) -> EvaluatedFinding:
+def finding_of(
+    models: Mapping[str, Model], folder: ExamFolder, split: str, result: TaskResult, by: Sequence[str] = ()
+) -> EvaluatedFinding:
     """One task as the page wants it."""
     return EvaluatedFinding(
         task=result.task,
@@ -271,7 +288,7 @@ def finding_of(models: Mapping[str, Model], folder: ExamFolder, split: str, resu
         labels=result.labels,
         groups=result.groups,
         arms=[arm_of(name, model, folder, split, result) for name, model in models.items()],
-        subgroups=subgroups_of(result.answers[next(iter(models))], folder, split, result.exams),
+        subgroups=characteristics_of(result.answers[next(iter(models))].planes, folder, split, result.exams, by),
         prevalences=prevalences_for(result.task),
     )
 
@@ -298,37 +315,6 @@ def arm_of(name: str, model: Model, folder: ExamFolder, split: str, result: Task
         mistakes=mistakes,
         heat=heat_text(exact),
     )
-
-
-def subgroups_of(answers: Predictions, folder: ExamFolder, split: str, exams: Sequence[str]) -> dict[str, list[str]]:
-    """What is known of each exam that may matter, by characteristic; empty text where it is not known.
-
-    Spacing and sequence are those of the first plane that each exam was answered from.
-    """
-    lines = {(line.exam, line.plane): line for line in folder.provenance() if line.split == split}
-    first = [key.split("+") for key in answers.planes]
-    planes = [next(plane for plane in PLANES if plane in answered_from) for answered_from in first]
-    known = [lines.get((exam, plane)) for exam, plane in zip(exams, planes, strict=True)]
-    spacing = np.array([line.slice_mm if line and line.slice_mm > 0 else np.nan for line in known])
-    characteristics = {"laterality": [SIDES.get(line.laterality, "") if line else "" for line in known]}
-    if np.isnan(spacing).all():
-        series = zip(exams, planes, strict=True)
-        counts = np.array([folder.slices(split, plane, exam) for exam, plane in series], float)
-        characteristics["slices in the series"] = thirds(counts, "{:.0f} to {:.0f}")
-    else:
-        characteristics["distance of slices"] = thirds(spacing, "{:.1f} to {:.1f} mm")
-    characteristics["sequence"] = [SEQUENCES[line.fat_suppressed] if line else "" for line in known]
-    characteristics["planes answered from"] = [key.replace("+", ", ") for key in answers.planes]
-    return {name: values for name, values in characteristics.items() if len(set(values) - {""}) > 1}
-
-
-def thirds(values: np.ndarray, words: str) -> list[str]:
-    """The third that each value falls into, named by the lowest and highest of it; empty text for NaN."""
-    cuts = np.nanquantile(values, (1 / 3, 2 / 3))
-    known = ~np.isnan(values)
-    place = np.where(known, np.searchsorted(cuts, values), -1)  # a value on a cut belongs to the lower third
-    names = {k: words.format(values[place == k].min(), values[place == k].max()) for k in np.unique(place[known])}
-    return [names.get(k, "") for k in place]
 
 
 def views_of(settings: Iterable[Mapping[str, Any]], model: Model, folder: ExamFolder, split: str) -> list[Views]:

@@ -1,7 +1,7 @@
 """Folds for out-of-fold predictions: whole patients on one side, every finding in its proportion."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,6 +48,46 @@ def folds(groups: Sequence[str], labels: np.ndarray, k: int, seed: int) -> np.nd
         if not lack:
             return fold
     raise UserError(f"with {k} folds, {lack}; take fewer folds (2 at least)")
+
+
+def folds_by(groups: Sequence[str], labels: np.ndarray, values: Sequence[str]) -> tuple[np.ndarray, list[str], int]:
+    """One fold for each value of a characteristic, such as a scanner, so that it is left out as a whole.
+
+    All exams of a group go with the value that most of them have (the first in the alphabet of several). Values with
+    fewer than 2 exams of a class, of a task that has 4 of it in all, share one fold, the last.
+
+    Args:
+        groups: `(n,)`, equal for exams of one person.
+        labels: int `(n, tasks)`, as for `folds`.
+        values: `(n,)`.
+
+    Returns:
+        int `(n,)`, the fold of each exam; the name of each fold; and how many exams went with their person to another
+        value's fold.
+
+    Raises:
+        UserError: there are not two such folds, or the exams outside of one have fewer than 2 of a class.
+    """
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, value in zip(groups, values, strict=True):
+        seen[group][value] += 1
+    held = np.array([min(seen[group], key=lambda value: (-seen[group][value], value)) for group in groups])
+    moved = int((held != np.asarray(values)).sum())
+    wanted = [label == value for label in labels.T for value in (0, 1) if (label == value).sum() >= 2 * FEWEST]
+    small = [v for v in np.unique(held) if any((one & (held == v)).sum() < FEWEST for one in wanted)]
+    alone = [str(v) for v in np.unique(held) if v not in small]
+    names = [*alone, *([", ".join(v or "not known" for v in small)] if small else [])]
+    fold = np.array([alone.index(v) if v in alone else len(alone) for v in held])
+    if len(names) < 2:
+        raise UserError(
+            f"all exams would be in one fold, {names[0]}; it takes two values with {FEWEST} exams of each label"
+        )
+    for k, name in enumerate(names):
+        if any((one & (fold != k)).sum() < FEWEST for one in wanted):
+            raise UserError(
+                f"without {name}, fewer than {FEWEST} exams of a label are left to train on; deal --folds 5"
+            )
+    return fold, names, moved
 
 
 def patient_groups(folder: ExamFolder, split: str, exams: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """`kneessl finetune`: train a classifier on labelled exams, by the recipe that its network was published with."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from kneessl.classifier.classifier import Classifier
+from kneessl.evaluation.auc import auc_interval
 from kneessl.evaluation.familiarity import Familiarity, Gaussian
 from kneessl.exams.folder import ExamFolder
+from kneessl.exams.splits import FEWEST
 from kneessl.files import write_text
 from kneessl.finetuning.linear import fit_head
 from kneessl.finetuning.mrnet import WholeSeries
@@ -18,7 +20,7 @@ from kneessl.finetuning.settings import FinetuneSettings
 from kneessl.finetuning.start import chosen_network, read_start, start_classifier
 from kneessl.finetuning.tuning import BinaryLoss, FineTuning, layer_groups
 from kneessl.model.card import MODEL_CARD, model_card
-from kneessl.model.crossfit import OutOfFold, deal_folds
+from kneessl.model.crossfit import Folds, OutOfFold, deal_folds
 from kneessl.model.labels import UNKNOWN, labelled_exams
 from kneessl.model.locked import WEIGHTS, lock_plane, write_familiarity
 from kneessl.model.model import load_plane
@@ -39,17 +41,20 @@ this is one more pass through all training exams without any gradient, a few hun
 @takes(FinetuneSettings)
 def finetune(settings: FinetuneSettings) -> None:
     """Train a classifier for one task or several on labelled exams; the settings are those of `FinetuneSettings`."""
-    training, fold_of = prepare(settings)
+    training, folds = prepare(settings)
     settings, out = training.settings, training.settings.out
     classifier = training.classifier()
     training.folder.require_readable("train", settings.plane, training.exams)
     open_run(out, settings.asked(), settings.resume, defaults=settings.defaults())
-    logits, distances = cross_fit(training, fold_of)
+    logits, distances = cross_fit(training, folds)
     train(training, classifier, np.arange(len(training.exams)), out, f"fine-tune {', '.join(settings.tasks)}")
-    if settings.folds:
+    if folds is not None:
         familiar = fit_familiarity(training.folder, out, training.exams, settings.seed)
         write_familiarity(out, Familiarity(familiar, distances))
-        lock_plane(out, settings.plane, OutOfFold(settings.tasks, training.exams, fold_of, training.truth, logits))
+        seen = OutOfFold(settings.tasks, training.exams, folds.of_exam, training.truth, logits)
+        lock_plane(out, settings.plane, seen, folds.rule)
+        if isinstance(settings.folds, str):
+            print("\n".join(left_out_lines(seen, folds.names)))
     write_text(out / MODEL_CARD, model_card(out))
     print(f"model: {out}\nnext:  kneessl evaluate {out} {settings.data}")
 
@@ -83,11 +88,11 @@ class LabelledTraining:
         return classifier
 
 
-def prepare(asked: FinetuneSettings) -> tuple[LabelledTraining, np.ndarray]:
+def prepare(asked: FinetuneSettings) -> tuple[LabelledTraining, Folds | None]:
     """Resolve the settings, and read which exams are labelled.
 
     Returns:
-        What is to be trained, and the fold of each of its exams, int `(exams,)`; empty without folds.
+        What is to be trained, and how its exams were dealt into folds; None without folds.
 
     Raises:
         UserError: a setting that does not go with the network or the exams.
@@ -101,8 +106,8 @@ def prepare(asked: FinetuneSettings) -> tuple[LabelledTraining, np.ndarray]:
     folder, seed = ExamFolder(settings.data, settings.unlabelled), settings.seed
     labels_seed = seed if settings.labels_seed is None else settings.labels_seed
     exams, truth = labelled_exams(folder, settings.tasks, plane, settings.labels, labels_seed)
-    fold_of = deal_folds(folder, exams, truth, settings.folds, seed) if settings.folds else np.zeros(0, int)
-    return LabelledTraining(settings, folder, exams, truth), fold_of
+    folds = deal_folds(folder, plane, exams, truth, settings.folds, seed) if settings.folds else None
+    return LabelledTraining(settings, folder, exams, truth), folds
 
 
 def train(training: LabelledTraining, classifier: Classifier, chosen: np.ndarray, out: Path, title: str) -> None:
@@ -147,12 +152,12 @@ def training_clips(settings: FinetuneSettings, folder: ExamFolder, exams: list[s
     return Clips(folder, "train", plane, exams, settings.slices, seed, preprocessing)
 
 
-def cross_fit(training: LabelledTraining, fold_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cross_fit(training: LabelledTraining, folds: Folds | None) -> tuple[np.ndarray, np.ndarray]:
     """Train a model without each fold, and predict the fold by it.
 
     Args:
         training: What is trained on what.
-        fold_of: int `(exams,)`, the fold of each exam; unused without folds.
+        folds: How its exams were dealt; None without folds.
 
     Returns:
         Logits `(exams, tasks)`, and how far each exam lies from what the model is familiar with, `(exams,)`; NaN
@@ -160,10 +165,25 @@ def cross_fit(training: LabelledTraining, fold_of: np.ndarray) -> tuple[np.ndarr
     """
     settings = training.settings
     logits, distances = np.full(training.truth.shape, np.nan), np.full(len(training.exams), np.nan)
-    for k in range(settings.folds):
-        fold, run = fold_of == k, settings.out / "folds" / str(k)
-        logits[fold], distances[fold] = held_out(training, fold, run, f"fold {k + 1} of {settings.folds}")
+    if folds is None:
+        return logits, distances
+    for k in range(len(folds.names)):
+        fold, run = folds.of_exam == k, settings.out / "folds" / str(k)
+        logits[fold], distances[fold] = held_out(training, fold, run, f"fold {k + 1} of {len(folds.names)}")
     return logits, distances
+
+
+def left_out_lines(seen: OutOfFold, names: Sequence[str]) -> Iterator[str]:
+    """For each task and each value that was left out, the AUC of the model that had not seen it."""
+    for task, labels, logits in zip(seen.tasks, seen.truth.T, seen.logits.T, strict=True):
+        for k, name in enumerate(names):
+            here = (seen.fold == k) & (labels != UNKNOWN)
+            told = f"{task}, left out {name}: {here.sum()} exams, {(labels[here] == 1).sum()} positive"
+            if min((labels[here] == 0).sum(), (labels[here] == 1).sum()) < FEWEST:
+                yield f"{told}; too few for an AUC"
+                continue
+            auc = auc_interval(labels[here], logits[here], scale="logit")
+            yield f"{told}; AUC {auc.auc:.3f} (95 % DeLong {auc.low:.3f} to {auc.high:.3f})"
 
 
 def held_out(training: LabelledTraining, fold: np.ndarray, out: Path, title: str) -> tuple[np.ndarray, np.ndarray]:

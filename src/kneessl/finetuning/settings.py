@@ -9,6 +9,7 @@ from kneessl.classifier.heads import HeadName
 from kneessl.errors import UserError
 from kneessl.exams.folder import Plane, Unlabelled
 from kneessl.finetuning.recipes import OF_RECIPE, Balance, Recipe, Schedule, adapt
+from kneessl.model.crossfit import BY
 from kneessl.settings import Settings, require_not_negative
 from kneessl.training.machine import Precision
 from kneessl.views.augment import View
@@ -34,7 +35,9 @@ class FinetuneSettings(Settings):
         labels_seed: Which ones; by default the seed. A smaller number of labels is part of a larger one.
         folds: Also train so many models, each without one fold of the exams (by patient and finding), and set the
             recalibration and both operating points of the model on what they say of the exams that they have not seen,
-            and what it is familiar with on how these exams look to them.
+            and what it is familiar with on how these exams look to them. by:scanner leaves out one scanner after the
+            other in place of random patients (by:field, or by: and a column of about.csv, such as by:site), which
+            flatters less.
         slices: Slices in a training clip; by default 16, for mrnet_* all. Prediction uses all that depth keeps.
         size: Side of a slice in pixels.
         field: Share of a slice's side that is looked at, about its centre; MRNet's authors look at 0.875.
@@ -71,7 +74,7 @@ class FinetuneSettings(Settings):
     plane: Plane = "sagittal"
     labels: int | None = None
     labels_seed: int | None = None
-    folds: int = 0
+    folds: int | str = 0
     slices: int | None = None
     size: int = 224
     field: float = 1.0
@@ -99,6 +102,10 @@ class FinetuneSettings(Settings):
             raise UserError(f"task is {self.task}; name one, or several different ones such as [acl,meniscus]")
         if self.from_run is not None and self.weights is not None:
             raise UserError("--from and --weights both name an encoder to start from; give one of them")
+        if isinstance(self.folds, str) and (not self.folds.startswith(BY) or self.folds == BY):
+            raise UserError(
+                f"folds is {self.folds}; give a number such as 5, or by: and a characteristic such as by:scanner"
+            )
         require_not_negative(vars(self), "seed", *(["labels_seed"] if self.labels_seed is not None else []))
         _ = self.preprocessing  # checks its own values
 

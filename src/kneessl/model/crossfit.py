@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from kneessl.errors import UserError
-from kneessl.exams.folder import ExamFolder
+from kneessl.exams.about import known_of
+from kneessl.exams.folder import ExamFolder, Plane
 from kneessl.exams.splits import folds as split_folds
-from kneessl.exams.splits import patient_groups
+from kneessl.exams.splits import folds_by, patient_groups
 from kneessl.files import replacing
 from kneessl.model.labels import UNKNOWN
 
@@ -69,12 +70,53 @@ class OutOfFold:
         return cls(tasks, exams, fold, truth, logits)
 
 
-def deal_folds(folder: ExamFolder, exams: list[str], truth: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The fold of each training exam, int `(n,)`: whole patients, findings in proportion.
+BY = "by:"
+"""Begins folds that leave out one scanner after the other, and so on, in place of random patients."""
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """How training exams were dealt.
+
+    Args:
+        of_exam: int `(exams,)`, the fold of each.
+        names: One a fold.
+        rule: In words.
+    """
+
+    of_exam: np.ndarray
+    names: Sequence[str]
+    rule: str
+
+
+def deal_folds(
+    folder: ExamFolder, plane: Plane, exams: list[str], truth: np.ndarray, wanted: int | str, seed: int
+) -> Folds:
+    """Deal training exams, whole patients: into so many random folds, findings in proportion, or one fold each value.
+
+    Args:
+        folder: Exam folder.
+        plane: The plane that is trained on.
+        exams: `(n,)` names.
+        truth: int `(n, tasks)`: 0, 1 or `UNKNOWN`.
+        wanted: A number of folds, or `by:` and a characteristic, such as by:scanner.
+        seed: Of random folds.
 
     Raises:
-        UserError: fewer than two folds, or too few exams of a class for so many.
+        UserError: fewer than two folds, too few exams of a class for so many, or a characteristic that is not known.
     """
-    if count < 2:
-        raise UserError(f"folds is {count}; it must be 2 or more, or 0 for none")
-    return split_folds(patient_groups(folder, "train", exams), truth, count, seed)
+    groups = patient_groups(folder, "train", exams)
+    if isinstance(wanted, int):
+        if wanted < 2:
+            raise UserError(f"folds is {wanted}; it must be 2 or more, or 0 for none")
+        fold = split_folds(groups, truth, wanted, seed)
+        return Folds(fold, [str(k + 1) for k in range(wanted)], f"{wanted} random folds of whole patients")
+    name = wanted.removeprefix(BY)
+    values = known_of(name, folder, "train", plane, exams)
+    try:
+        fold, names, moved = folds_by(groups, truth, values)
+    except UserError as error:
+        raise UserError(f"folds is {wanted}, and {error}") from error
+    rule = f"one fold left out for each {name} ({'; '.join(names)})"
+    print(f"folds: {rule}" + (f"; {moved} exams went with their patient to another's fold" if moved else ""))
+    return Folds(fold, names, rule)

@@ -29,6 +29,7 @@ DECISIONS = "decisions.json"
 OUT_OF_FOLD = "out_of_fold.csv"
 WEIGHTS = "model.safetensors"
 FAMILIARITY = "familiarity.safetensors"
+SET_ON = "out-of-fold predictions of training exams"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,18 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class LocalExams:
+    """Exams of some hospital that a model was recalibrated on: never a test of it again."""
+
+    split: str
+    exams: tuple[str, ...]
+    data_sha256: Mapping[str, str]
+    """By plane, over their series (`kneessl.training.runs.data_hash`)."""
+    before: str
+    """Hash of what was locked before."""
+
+
+@dataclass(frozen=True)
 class Decisions:
     """What is locked with a model: by task, then by set of planes, such as axial+sagittal."""
 
@@ -47,10 +60,20 @@ class Decisions:
     stacks: Mapping[str, Stack]
     """By task; empty for a model of one plane, whose logit is the answer's."""
     sha256: str
+    set_on: str
+    """In words: which predictions of which exams it was set on."""
+    local: LocalExams | None = None
+    """The exams that it was recalibrated on later, where it was."""
 
 
-def lock_plane(model: Path, plane: Plane, predictions: OutOfFold) -> Decisions:
+def lock_plane(model: Path, plane: Plane, predictions: OutOfFold, rule: str) -> Decisions:
     """Lock a model of one plane on its out-of-fold predictions, and keep those beside it.
+
+    Args:
+        model: Its run folder.
+        plane: Its plane.
+        predictions: Of its training exams.
+        rule: How they were dealt into folds, in words.
 
     Raises:
         UserError: a task is not labelled in both classes.
@@ -60,7 +83,7 @@ def lock_plane(model: Path, plane: Plane, predictions: OutOfFold) -> Decisions:
     for k, task in enumerate(predictions.tasks):
         known = predictions.truth[:, k] != UNKNOWN
         decisions[task] = {plane: decide_on(predictions.truth[known, k], predictions.logits[known, k])}
-    return write_decisions(model, decisions, {})
+    return write_decisions(model, decisions, {}, f"{SET_ON}, {rule}")
 
 
 def decide_on(labels: np.ndarray, logits: np.ndarray) -> Decision:
@@ -96,7 +119,9 @@ def lock_fused(model: Path, predictions: Mapping[str, OutOfFold]) -> Decisions:
                 values[both] = others.apply({plane: logit[both] for plane, logit in part.items()})
         known = {key: ~np.isnan(values) for key, values in fused.items()}
         decisions[task] = {key: decide_on(labels[known[key]], values[known[key]]) for key, values in fused.items()}
-    return write_decisions(model, decisions, stacks)
+    of_planes = [locked for plane in predictions if (locked := read_decisions(model / plane))]
+    set_on = "; ".join(dict.fromkeys(locked.set_on for locked in of_planes)) or SET_ON
+    return write_decisions(model, decisions, stacks, set_on)
 
 
 def labelled_logits(
@@ -152,11 +177,16 @@ def read_familiarity(model: Path) -> Familiarity | None:
 
 
 def write_decisions(
-    model: Path, decisions: Mapping[str, Mapping[str, Decision]], stacks: Mapping[str, Stack]
+    model: Path,
+    decisions: Mapping[str, Mapping[str, Decision]],
+    stacks: Mapping[str, Stack],
+    set_on: str = SET_ON,
+    local: LocalExams | None = None,
 ) -> Decisions:
     """Write `decisions.json` with the hash over its content and the weights."""
     content: dict[str, Any] = {
-        "set on": "out-of-fold predictions of training exams",
+        "set on": set_on,
+        **({"local": asdict(local) | {"exams": list(local.exams)}} if local else {}),
         "weights": files_sha256(model),
         "decisions": {
             task: {
@@ -168,7 +198,7 @@ def write_decisions(
     }
     digest = digest_of(content)
     write_text(model / DECISIONS, json.dumps(content | {"sha256": digest}, indent=2) + "\n")
-    return Decisions(decisions, stacks, digest)
+    return Decisions(decisions, stacks, digest, set_on, local)
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
@@ -197,10 +227,14 @@ def read_decisions(model: Path) -> Decisions | None:
             for task, sets in content["decisions"].items()
         }
         stacks = {task: Stack.from_dict(stack) for task, stack in content["stacks"].items()}
+        local = (
+            LocalExams(**content["local"] | {"exams": tuple(content["local"]["exams"])}) if "local" in content else None
+        )
+        set_on = str(content["set on"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged; fine-tune again with --folds, or fuse again") from error
     if not unchanged:
         raise UserError(
             f"{path}, or a .safetensors file beside it, have changed since it was locked; fine-tune again with --folds"
         )
-    return Decisions(decisions, stacks, digest)
+    return Decisions(decisions, stacks, digest, set_on, local)

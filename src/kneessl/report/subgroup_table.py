@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kneessl.evaluation import THRESHOLD, AucInterval
-from kneessl.evaluation.subgroups import Subgroup, subgroups
+from kneessl.evaluation.subgroups import FEW, Interaction, Subgroup, interactions, subgroups
 from kneessl.report import wording
 from kneessl.report.content import EvaluatedFinding
 
-FEW = 10
-"""Fewer positives or negatives than this are called few."""
 UNKNOWN = "not known"
 
 
@@ -34,6 +32,8 @@ class SubgroupTable:
 
     name: str
     rows: list[SubgroupRow]
+    verdict: str
+    """Whether its groups differ, and which is the worst."""
 
 
 def subgroup_tables(finding: EvaluatedFinding) -> list[SubgroupTable]:
@@ -41,13 +41,30 @@ def subgroup_tables(finding: EvaluatedFinding) -> list[SubgroupTable]:
     membership = {name: np.array([value or UNKNOWN for value in values]) for name, values in finding.subgroups.items()}
     all_groups = subgroups(finding.labels, finding.arms[0].probabilities, membership, THRESHOLD)
     groups = np.asarray(finding.groups)
+    tests = {test.variable: test for test in interactions([g for g in all_groups if g.value != UNKNOWN])}
     tables = []
     for name, values in membership.items():
         rows = sorted((group for group in all_groups if group.variable == name), key=lambda group: _order(group.value))
         tables.append(
-            SubgroupTable(name, [_row(group, len(np.unique(groups[values == group.value]))) for group in rows])
+            SubgroupTable(
+                name,
+                [_row(group, len(np.unique(groups[values == group.value]))) for group in rows],
+                interaction_text(tests.get(name)),
+            )
         )
     return tables
+
+
+def interaction_text(test: Interaction | None) -> str:
+    """Whether the groups of a characteristic differ, and which is the worst, in sentences."""
+    if test is None:
+        return f"Not tested: fewer than two groups have {FEW} positives and {FEW} negatives."
+    value, interval = wording.auc_text(test.worst.auc) if test.worst.auc else ("–", "–")
+    left = f" Not tested, too small or in perfect order: {', '.join(test.left_out)}." if test.left_out else ""
+    return (
+        f"Interaction: p {wording.p_text(test.p)}, adjusted {wording.p_text(test.p_holm)} (Cochran's Q {test.q:.2f}, "
+        f"{test.groups} groups). Lowest AUROC: {test.worst.value}, {value} ({interval}).{left}"
+    )
 
 
 def _order(value: str) -> tuple[bool, float, str]:
