@@ -21,6 +21,7 @@ from kneessl import cli
 from kneessl.classifier.classifier import build_classifier
 from kneessl.errors import UserError
 from kneessl.exams.folder import PLANES, ExamFolder, Plane
+from kneessl.experiments.bench_import import import_table, time_import
 from kneessl.experiments.jobs import Words, check_settings
 from kneessl.files import write_text
 from kneessl.finetuning.settings import FinetuneSettings
@@ -33,7 +34,7 @@ from kneessl.training.fit import watched
 from kneessl.training.machine import LightningPrecision, Precision, describe_machine, lightning_precision, peak_memory
 from kneessl.training.stopwatch import Clock, Measured, Stopwatch, Timing
 
-Of = Literal["pretrain", "finetune", "predict"]
+Of = Literal["pretrain", "finetune", "predict", "import"]
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices whose product tells how fast the hardware multiplies."""
 ENDLESS = 10**6
@@ -93,8 +94,8 @@ def bench(
     that their ratio means something on a machine that does other work too.
 
     Args:
-        data: Exam folder.
-        of: What to measure: pretrain, finetune, or predict (one exam after the other).
+        data: Exam folder; for import, a small folder of DICOM.
+        of: What to measure: pretrain, finetune, predict (one exam after the other), or import.
         method: Of pre-training.
         task: Of fine-tuning.
         plane: To learn from.
@@ -106,6 +107,10 @@ def bench(
         json: Print one JSON object instead of a table.
     """
     require_positive({"rounds": rounds, "seconds": seconds}, "rounds", "seconds")
+    if of == "import":
+        imported = time_import(data, rounds)
+        print(js.dumps(asdict(imported), indent=2) if json else import_table(imported))
+        return
     if of == "predict":
         folder = ExamFolder(data)
         if model is None:

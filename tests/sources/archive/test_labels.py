@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.dicom import write_plane
 
+from kneessl import cli
 from kneessl.errors import UserError
 from kneessl.exams.check import inspect
 from kneessl.exams.folder import ExamFolder
@@ -83,6 +84,14 @@ def test_labels_come_later_by_any_key(imported, tmp_path, column, key, capsys):
     name = exam_of(imported, tmp_path / "keys.csv")["A0003"]
     assert ExamFolder(imported).labels("train", "acl") == {name: 1}
     assert "1 of 1 lines matched" in capsys.readouterr().out
+
+
+def test_on_the_command_line(archive, tmp_path):
+    out, keys, labels = str(tmp_path / "out"), str(tmp_path / "keys.csv"), str(tmp_path / "labels.csv")
+    write(tmp_path / "labels.csv", "AccessionNumber,acl,mcl\nA0001,1,0\n")
+    cli.run("import", [str(archive), out, "--keys", keys, "--workers", "1"])
+    cli.run("label", [out, "--labels", labels, "--keys", keys, "--tasks", "[mcl]"])
+    assert ExamFolder(tmp_path / "out").tasks("train") == ["mcl"]
 
 
 def test_labels_are_added_and_never_changed(imported, tmp_path):
