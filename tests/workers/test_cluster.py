@@ -14,10 +14,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from helpers.dicom import write_plane
 from helpers.pieces import Scored, leave_a_file, wait_to_be_stopped
 
 from kneessl.errors import UserError
 from kneessl.experiments.jobs import done, failures, run_all
+from kneessl.phantom.command import phantom
+from kneessl.sources.importer import import_exams
 from kneessl.workers import cluster
 from kneessl.workers.apart import apart
 from kneessl.workers.executor import executor
@@ -113,6 +116,28 @@ def test_trainings_go_on_when_a_worker_is_killed_in_the_middle(dask, tmp_path, m
     assert not psutil.pid_exists(killed[0]), "what the killed worker had begun has ended with it"
     assert "Traceback" not in capfd.readouterr().err
     dask.worker("another")
+
+
+def test_phantom_and_import_give_the_same_files_as_here(dask, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        own = {"StudyInstanceUID": f"2.25.{number}", "PatientID": f"P{number}"}
+        write_plane(Path("src"), "sagittal", f"2.25.{number}.8", slices=6, side=32, seed=number, **own)
+    for name, address in (("here", None), ("there", dask.address)):
+        phantom(Path(name, "phantom"), exams=2, planes=("sagittal",), workers=1, cluster=address)
+        import_exams(Path("src"), Path(name, "imported"), workers=1, cluster=address)
+    here, there = ({p.relative_to(n): p.read_bytes() for p in Path(n).rglob("*.*")} for n in ("here", "there"))
+    assert here == there
+    assert sum(path.suffix == ".npy" for path in there) == 5
+
+
+def test_what_fails_on_a_worker_leaves_no_argument_in_its_log(dask):
+    with executor(1, dask.address) as pool:
+        error = pool.submit(int, "Smith^John", 36 + len("Smith")).exception()
+    assert isinstance(error, ValueError)
+    logs = "".join(path.read_text() for path in dask.folder.glob("*.log"))
+    assert "open_and_call" in logs
+    assert "Smith" not in logs
 
 
 def test_an_interrupt_stops_what_runs_on_workers(dask, tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from kneessl.errors import UserError
@@ -22,7 +23,7 @@ from kneessl.sources.limits import Limits
 from kneessl.sources.nifti import nifti_exams, nifti_files
 from kneessl.sources.notes import summary
 from kneessl.sources.unzip import is_zip, unpack
-from kneessl.workers.executor import require_workers
+from kneessl.workers.executor import executor, require_workers
 
 _ZIP = Limits(files=200_000, bytes=2**38, file_bytes=2**33)
 """Of one that is imported, with many studies in it."""
@@ -45,6 +46,7 @@ def import_exams(
     keys: Path | None = None,
     add: bool = False,
     workers: int | None = None,
+    cluster: str | None = None,
     resume: bool = False,
     strict: bool = False,
     echo: str = "30",
@@ -66,6 +68,8 @@ def import_exams(
         keys: File to write, outside OUT: which exam is which, for `kneessl label`. It names patients.
         add: Take new studies into OUT; those that it has are skipped, and its exams keep their names.
         workers: Processes; as many as there are cores by default.
+        cluster: Address of a Dask scheduler whose workers read and write instead, such as tcp://10.0.0.1:8786. Headers
+            that name patients go through it.
         resume: Go on with an import that was interrupted.
         strict: End with the first fault, instead of leaving out files and series with one and listing them.
         echo: Echo time in ms (the nearest is taken), or `all` for one exam an echo.
@@ -92,9 +96,11 @@ def import_exams(
         "src": src.resolve(), "split": split, "same_patient": same_patient, "strict": strict, "add": add, "echo": echo,
         "npy_axes": npy_axes, "npy_spacing": npy_spacing, "weighting": weighting or {}, "salt": salt.name,
     }  # fmt: skip
-    with workspace(out, asked, add, resume) as space:
+    elsewhere = executor(workers, cluster, [src], out) if cluster else nullcontext()
+    with elsewhere as pool, workspace(out, asked, add, resume) as space:
         planes = told_planes(src)
-        steps = Steps(_unpacked(src, space), space, settings, strict, workers, IMPORTERS, planes)
+        found = _unpacked(src, space)
+        steps = Steps(found.absolute() if cluster else found, space, settings, strict, workers, IMPORTERS, planes, pool)
         before = space.folder / "exams.csv"
         naming = Naming(split, same_patient, salt)
         if add and not space.index.phase:

@@ -5,14 +5,16 @@ Importing this raises UserError where distributed, of the extra `cluster`, is no
 
 import asyncio
 import logging
+import pickle
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kneessl.errors import UserError
 
@@ -23,6 +25,7 @@ try:
 except ModuleNotFoundError:
     raise UserError('distributed missing for --cluster; run `pip install "kneessl[cluster]"` first') from None
 
+T = TypeVar("T")
 SAME = ("python", "distributed", "kneessl")
 """What must have one version here, on the scheduler and on all workers."""
 PATIENCE = 10.0
@@ -50,7 +53,7 @@ def cluster_executor(address: str, reads: Sequence[Path], writes: Path) -> Itera
         require_fit(client, address, here, reads, writes)
         pool = client.get_executor(pure=False)
         try:
-            yield pool
+            yield Sealing(pool)
         finally:
             pool.shutdown(wait=False)
     except (CancelledError, FutureLost) as error:
@@ -60,6 +63,30 @@ def cluster_executor(address: str, reads: Sequence[Path], writes: Path) -> Itera
     finally:
         client.close()
         log.setLevel(level)
+
+
+class Sealing(Executor):
+    """Hands pieces on as bytes, since Dask writes what a piece that fails was called with into a worker's log."""
+
+    def __init__(self, pool: Executor) -> None:
+        self.pool = pool
+
+    def submit(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
+        """As that of any executor."""
+        return self.pool.submit(open_and_call, Sealed(pickle.dumps((function, args, kwargs))))
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A call that shows nothing of itself."""
+
+    call: bytes = field(repr=False)
+
+
+def open_and_call(sealed: Sealed) -> Any:
+    """Do what was sealed, on a worker."""
+    function, args, kwargs = pickle.loads(sealed.call)
+    return function(*args, **kwargs)
 
 
 async def ask_scheduler(address: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ neither on the number of processes nor on the order in which files are found.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,8 @@ _BATCH = 256
 """Files whose headers are read at a time."""
 _AHEAD = 3
 """Batches or studies a process that wait, or whose results do."""
+_WORKERS_OF_CLUSTER = 128
+"""At most so many have enough to do; their number may change meanwhile."""
 
 _WORTH_A_START = 8
 """Batches or studies: fewer are done sooner than two processes have started."""
@@ -70,6 +72,8 @@ class Steps:
     """Each takes its files of those that the ones before it have left; DICOM takes all that are left then."""
     planes: Mapping[str, Plane]
     """SeriesInstanceUID to plane, where a table tells it."""
+    cluster: Executor | None = None
+    """Does all work, where there is one; `src` is absolute then."""
 
     @property
     def index(self) -> Index:
@@ -102,7 +106,7 @@ class Steps:
         """What the tasks share, once files are listed."""
         alone = str(self.src) if self.src.is_file() else ""
         root = self.src.parent if alone else self.src
-        return Work(Source(root, self.index.files, alone), self.settings, self.strict, self.space.staging)
+        return Work(Source(root, self.index.files, alone), self.settings, self.strict, self.space.staging.absolute())
 
     def read_headers(self) -> dict[str, list[SourceFile]]:
         """Read the headers of all files that no importer of volumes takes; returns those that one does, by its name."""
@@ -112,7 +116,7 @@ class Steps:
         bar = progress(title="headers", unit="file", total=total, initial=min(total, len(done) * _BATCH))
         with bar, self._executor(total // _BATCH) as pool:
             batches = self._batches(volumes, done)
-            for batch in in_order(pool, partial(read_batch, self.work), batches, _AHEAD * self.workers):
+            for batch in in_order(pool, partial(read_batch, self.work), batches, self._ahead):
                 self._record(batch)
                 bar.update(batch.files)
         if self.index.phase == "listed":
@@ -167,7 +171,7 @@ class Steps:
             for study, _ in self.index.studies_to_do()
         )
         with self._executor(total - done) as pool:
-            written = in_order(pool, partial(import_study, self.work), tasks, _AHEAD * self.workers)
+            written = in_order(pool, partial(import_study, self.work), tasks, self._ahead)
             for one in progress(written, title="studies", unit="study", total=total, initial=done):
                 self._finish(0, one)
 
@@ -183,7 +187,7 @@ class Steps:
             self.index.add_notes(notes.lines(), study=name)
             left = [exam for exam in exams if not self.index.is_done(digest(exam.study))]
             with self._executor(len(left)) as pool:
-                written = in_order(pool, partial(import_volumes, self.work), left, _AHEAD * self.workers)
+                written = in_order(pool, partial(import_volumes, self.work), left, self._ahead)
                 bar = progress(written, title=name, unit="exam", total=len(exams), initial=len(exams) - len(left))
                 for exam, one in zip(left, bar, strict=True):
                     self._add_paths(exam)
@@ -224,8 +228,15 @@ class Steps:
         uids = {row[1] for row in self.index.series_of(study)}
         return {uid: self.planes[uid] for uid in uids if uid in self.planes}
 
+    @property
+    def _ahead(self) -> int:
+        """Batches or studies that wait, or whose results do."""
+        return _AHEAD * (_WORKERS_OF_CLUSTER if self.cluster else self.workers)
+
     def _executor(self, tasks: int) -> AbstractContextManager[Executor]:
-        """Processes, where there are enough tasks to make up for their start."""
+        """The cluster, or processes, where there are enough tasks to make up for their start."""
+        if self.cluster:
+            return nullcontext(self.cluster)
         return executor(self.workers if tasks >= _WORTH_A_START else 1)
 
     def place(self, root: Path, before: Path, naming: Naming) -> None:
