@@ -279,7 +279,8 @@ def configs(rng: Random, work: Path) -> str:
     def door() -> None:
         parser, _, switches = cli.make_parser(command)
         values = parser.instantiate(parser.parse_args(cli.normalise(words, switches)))
-        got.update(vars(values))
+        # jsonargparse marks a name that one of its methods has, such as keys.
+        got.update((name.strip("\u200b"), value) for name, value in vars(values).items())
         settings = getattr(
             __import__("sys").modules[cli.COMMANDS[command].function.partition(":")[0]],
             cli.COMMANDS[command].function.partition(":")[2],

@@ -112,3 +112,9 @@ def test_an_error_that_is_no_sentence_is_called_wrong(module, error):
 
     with pytest.raises(judge.Wrong, match=type(error).__name__):
         judge.tell(door)
+
+
+def test_json_written_otherwise_says_the_same(module):
+    meaning = module("campaign.model_inputs").meaning
+    assert meaning(b'{"a": 1, "b": [2]}') == meaning(b'{"b":[2],\n "a":1}')
+    assert len({meaning(content) for content in (b'{"a": 1}', b'{"a": 1.0}', b'{"a": true}', b'{"a": 1', b"")}) == 5
