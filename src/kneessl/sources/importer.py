@@ -136,7 +136,8 @@ def _import(steps: Steps, src: Path, file: LabelFile | None, before: Path, namin
         steps.list_files()
     if index.phase in {"listed", "headers"}:
         volumes = steps.read_headers()
-        steps.skip_known(naming.salt)
+        if index.one("SELECT count(*) FROM known"):
+            steps.skip_known(naming.salt)
         if file and not any(volumes.values()):
             with steps.space.kept():
                 require_known(index, file)
