@@ -87,7 +87,7 @@ def test_obuchowskis_power_as_proc_has_it():
 @pytest.mark.parametrize("auc", [0.6, 0.8, 0.9, 0.95])
 def test_the_published_approximations_ask_for_more(auc):
     errors = [error(auc)(60, 140) for error in (binormal_error, hanley_mcneil_error, obuchowski_error)]
-    assert errors[0] < min(errors[1:]) * 1.001
+    assert errors[0] < min(errors[1:]) * 1.005  # Obuchowski's constants are rounded
     assert max(errors) < 1.4 * errors[0]
 
 

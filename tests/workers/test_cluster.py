@@ -196,9 +196,10 @@ def test_an_address_of_no_scheduler_is_told_in_a_sentence(dask, monkeypatch):
         with pytest.raises(UserError, match=message), executor(2, address):
             pass
 
-    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
-    worker = re.search(r"Start worker at:\s+(\S+)", (dask.folder / "worker0.log").read_text())[1]
+    living = next(name for name in dask.processes if name.startswith("worker"))
+    worker = re.search(r"Start worker at:\s+(\S+)", (dask.folder / f"{living}.log").read_text())[1]
     refused(worker, f"at {worker} is a Dask worker; give the address of its scheduler")
+    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
     for address in ("nonsense", "", "tcp://127.0.0.1", "tcp://127.0.0.1:port", "http://127.0.0.1:80"):
         refused(address, f"cluster is '{address}', which is no address such as")
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -206,6 +207,7 @@ def test_an_address_of_no_scheduler_is_told_in_a_sentence(dask, monkeypatch):
         refused(f"tcp://127.0.0.1:{port}", "no Dask scheduler answers at")
     refused(f"127.0.0.1:{port}", "no Dask scheduler answers at")
     refused("no.such.host.invalid:8786", "no Dask scheduler answers at no.such.host")
+    monkeypatch.undo()  # a scheduler that is there has its time
     monkeypatch.setattr(cluster, "version_here", {"python": "3.11", "distributed": "1999.1.0", "kneessl": "0"}.get)
     refused(dask.address, r"the scheduler at .* has distributed 20[\d.]+, and this process has 1999.1.0; start")
 

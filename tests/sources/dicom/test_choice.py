@@ -383,6 +383,15 @@ def test_one_wrong_tag_among_series_of_one_place_makes_no_second_knee(tmp_path):
     )
 
 
+def test_one_tag_against_one_is_no_majority_and_makes_two_knees(tmp_path):
+    """Whoever turns the patient round in one coil gets two knees in one place."""
+    write(tmp_path, 1, SAGITTAL, Laterality="L", position=(90, 0, 0))
+    write(tmp_path, 2, SAGITTAL, Laterality="R", position=(90, 0, 0))
+    found = sorted(knees(tmp_path), key=lambda knee: knee.laterality)
+    assert [knee.laterality for knee in found] == ["L", "R"]
+    assert [bool(knee.flags) for knee in found] == [False, True]
+
+
 def test_a_wrong_tag_far_from_the_others_is_another_knee(tmp_path):
     write(tmp_path, 1, SAGITTAL, Laterality="L", position=(90, 0, 0))
     write(tmp_path, 2, AXIAL, Laterality="R", position=(-90, 0, 0))

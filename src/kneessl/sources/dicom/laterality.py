@@ -72,7 +72,8 @@ def sides(study: Sequence[Placed]) -> list[Side]:
     borne_out = {series.tag for series in study if series.tag and series.by_centre == series.tag}
     together = _together(study)
     one_knee = not tagged and together and {"L", "R"} <= {series.by_centre for series in study}
-    prevailing = borne_out if together else set()
+    tags = [series.tag for series in study if series.tag]
+    prevailing = {side for side in borne_out if together and 2 * tags.count(side) > len(tags)}
     return [_with_mixed_tags(series, _side(series, tagged, borne_out, prevailing, one_knee)) for series in study]
 
 
@@ -83,7 +84,8 @@ def _side(series: Placed, tagged: set[str], borne_out: set[str], prevailing: set
         series: The series.
         tagged: Sides that some tag of the study names.
         borne_out: Sides that some tag names for a series that lies on that side.
-        prevailing: Of these, the sides that hold against another tag, since all series lie where one knee is.
+        prevailing: Of these, the side that holds against another tag: most tags say it, and all series lie where one
+            knee is.
         one_knee: No series has a tag, and they lie on both sides of the middle, too near for two knees.
     """
     by_centre = series.by_centre
