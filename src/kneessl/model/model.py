@@ -54,7 +54,7 @@ class PlaneModel:
 
     @cached_property
     def _fine_encoder(self) -> nn.Module | None:
-        return fine_encoder(self.classifier.encoder, self.finer) if self.finer > 1 else None
+        return fine_encoder(self.classifier.encoder, self.finer)
 
     @cached_property
     def _fast_maps(self) -> Maps | None:

@@ -99,6 +99,12 @@ class ClipEncoder(nn.Module):
         return maps.mean((2, 3))
 
 
+def slice_encoder(encoder: nn.Module) -> SliceEncoder | None:
+    """The encoder of single slices within an encoder of either kind; None where it is no ResNet."""
+    slices = encoder.slices if isinstance(encoder, ClipEncoder) else encoder
+    return slices if isinstance(slices, SliceEncoder) else None
+
+
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write a module's parameters and buffers as safetensors."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kneessl.nets.encoder import ClipEncoder, SliceEncoder
+from kneessl.nets.encoder import slice_encoder
 from kneessl.nets.resnet import Block, ResNet18
 from kneessl.nets.winograd import Winograd
 
@@ -30,8 +30,8 @@ Maps = Callable[[Tensor], Tensor]
 @torch.no_grad()
 def fast_maps(encoder: nn.Module) -> Maps | None:
     """`encoder.maps` of grey slices in evaluation mode, as its weights are now; None if it is no ResNet on a CPU."""
-    slices = encoder.slices if isinstance(encoder, ClipEncoder) else encoder
-    if not isinstance(slices, SliceEncoder) or slices.trunk.conv1.weight.device.type != "cpu":
+    slices = slice_encoder(encoder)
+    if slices is None or slices.trunk.conv1.weight.device.type != "cpu":
         return None
     return FastMaps(slices.trunk)
 

@@ -6,12 +6,11 @@ out and every kernel after it is spread by as much, the same weights see the sam
 """
 
 import copy
-from typing import cast
 
 import torch
 from torch import nn
 
-from kneessl.nets.encoder import ClipEncoder, SliceEncoder
+from kneessl.nets.encoder import slice_encoder
 from kneessl.nets.resnet import ResNet18
 
 ENOUGH = 7
@@ -22,16 +21,16 @@ MOST = 4
 
 def finer_by(encoder: nn.Module, side: int) -> int:
     """How many times as many cells along a side maps of slices of `side` pixels need: 1, 2 or 4; 1 if no ResNet."""
-    slices = encoder.slices if isinstance(encoder, ClipEncoder) else encoder
-    if not isinstance(slices, SliceEncoder):
+    slices = slice_encoder(encoder)
+    if slices is None:
         return 1
     return next((k for k in (1, 2) if side * k >= ENOUGH * slices.grid.step), MOST)
 
 
-def fine_encoder(encoder: nn.Module, times: int) -> ResNet18:
-    """A copy of a ResNet encoder's trunk with `times` as many cells along a side of its maps, 2 or 4."""
-    slices = encoder.slices if isinstance(encoder, ClipEncoder) else encoder
-    return dilated(cast(SliceEncoder, slices).trunk, times.bit_length() - 1)
+def fine_encoder(encoder: nn.Module, times: int) -> ResNet18 | None:
+    """A copy of an encoder's trunk with `times` as many cells along a side of its maps; None for 1, or no ResNet."""
+    slices = slice_encoder(encoder)
+    return None if slices is None or times == 1 else dilated(slices.trunk, times.bit_length() - 1)
 
 
 @torch.no_grad()
